@@ -1,0 +1,1 @@
+"""Settings and logging: the lowest layer, imported by every process of ONEDock."""
