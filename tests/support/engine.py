@@ -53,7 +53,7 @@ class PrivateEngine:
     def __init__(
         self, *, base: Path = Path("/var/tmp"), runtime: Path = RUNTIME, options: dict[str, Any] | None = None
     ) -> None:
-        self.name = f"odt-{secrets.token_hex(3)}"
+        self.name = f"{processes.RUN}-{secrets.token_hex(3)}"
         self.netns = self.name
         self._base = base
         self._runtime = runtime

@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
+RUN = f"odt-{os.getpid()}"
+"""Begins the name of every directory, namespace and control group that this test run makes."""
 
 
 def wait_until(condition: Callable[[], bool], *, within: float, what: str) -> None:

@@ -1,0 +1,36 @@
+"""Fixtures of the whole suite: one engine and one registry per run, and the proof that nothing is left."""
+
+from collections.abc import Iterator
+
+import pytest
+from tests.support import engine as engines
+from tests.support import registry as registries
+from tests.support.engine import PrivateEngine
+from tests.support.leaks import assert_nothing_leaked, snapshot
+from tests.support.registry import PrivateRegistry
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_leaks() -> Iterator[None]:
+    """Fails the run when processes, namespaces, links, mounts, control groups or directories are left."""
+    before = snapshot()
+    yield
+    assert_nothing_leaked(before, snapshot())
+
+
+@pytest.fixture(scope="session")
+def engine(nothing_leaks: None) -> Iterator[PrivateEngine]:
+    """A Docker engine for this run. Tests remove their own containers."""
+    if reason := engines.why_not():
+        pytest.skip(reason)
+    with PrivateEngine() as private:
+        yield private
+
+
+@pytest.fixture(scope="session")
+def registry(engine: PrivateEngine) -> Iterator[PrivateRegistry]:
+    """A registry that has the same address here and for ``engine``."""
+    if reason := registries.why_not():
+        pytest.skip(reason)
+    with PrivateRegistry(reachable_in=(engine.netns,)) as private:
+        yield private
