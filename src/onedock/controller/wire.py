@@ -128,7 +128,7 @@ def vmm_answer(action: str, ok: bool, vm: int, info: str = "") -> str:
     if ok:
         return f"{action} SUCCESS {vm} {text or '-'}"
     if not text or text.startswith("-"):
-        text = f"failed: {text.lstrip('- ') or 'no reason given'}"
+        text = f"failed: {text if text.strip('- ') else 'no reason given'}"
     return f"{action} FAILURE {vm} {text}"
 
 
