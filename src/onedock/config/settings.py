@@ -11,7 +11,12 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
 
 DEFAULT_FILE = Path("/etc/onedock/onedock.toml")
 
@@ -58,6 +63,8 @@ class OpenNebulaSettings(Section):
 
     endpoint: str = "http://127.0.0.1:2633/RPC2"
     """Address of the XML-RPC API."""
+    driver: str = "onedock"
+    """NAME of the VM_MAD and IM_MAD stanzas: hosts with this VM_MAD are ours."""
     auth_file: Path = Path("/var/lib/one/.one/one_auth")
     """File that holds `user:password` of an administrator (oneadmin)."""
     remotes_dir: Path = Path("/var/lib/one/remotes")
@@ -160,7 +167,11 @@ class Settings(BaseSettings):
     """All sections."""
 
     model_config = SettingsConfigDict(
-        env_prefix="ONEDOCK_", env_nested_delimiter="__", extra="forbid", frozen=True, use_attribute_docstrings=True
+        env_prefix="ONEDOCK_",
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
     )
 
     controller: ControllerSettings = ControllerSettings()
@@ -185,8 +196,8 @@ class Settings(BaseSettings):
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
         env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the signature is pydantic's
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Environment before file."""
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, settings_file())

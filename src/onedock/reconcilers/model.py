@@ -34,6 +34,8 @@ class Power(StrEnum):
 
     RUNNING = "running"
     """The container runs."""
+    SUSPENDED = "suspended"
+    """The container is frozen, by somebody's hand: nothing is changed until it is resumed or stopped."""
     STOPPED = "stopped"
     """The container is kept, stopped: POWEROFF. Its network is unplugged, its addresses must not answer."""
     ABSENT = "absent"

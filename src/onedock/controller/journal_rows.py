@@ -1,0 +1,116 @@
+"""The rows of the journal: its schema, and how values are written and read. Used by ``journal`` alone."""
+
+import sqlite3
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from onedock.controller.intents import Channel, Intent, IntentState, NewIntent, Outcome
+from onedock.reconcilers.model import Condition, Desired, NodeName, VmId
+
+_DESIRED = TypeAdapter(Desired)
+SCHEMA_VERSION = 1
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS intents (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, source TEXT NOT NULL UNIQUE, channel TEXT NOT NULL, action TEXT NOT NULL,
+    vm INTEGER, node TEXT NOT NULL, payload TEXT NOT NULL, received REAL NOT NULL,
+    lcm_state INTEGER NOT NULL, history_seq INTEGER NOT NULL, state TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS open_intents ON intents (state) WHERE state = 'open';
+CREATE INDEX IF NOT EXISTS intents_by_vm ON intents (vm, id);
+CREATE TABLE IF NOT EXISTS outcomes (
+    intent_id INTEGER PRIMARY KEY REFERENCES intents (id) ON DELETE CASCADE, ok INTEGER NOT NULL, info TEXT NOT NULL,
+    created REAL NOT NULL, answers INTEGER NOT NULL, settled REAL, fate TEXT);
+CREATE INDEX IF NOT EXISTS unsettled_outcomes ON outcomes (intent_id) WHERE settled IS NULL;
+CREATE TABLE IF NOT EXISTS desired (vm INTEGER PRIMARY KEY, body TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS conditions (
+    vm INTEGER NOT NULL, name TEXT NOT NULL, ok INTEGER NOT NULL, reason TEXT NOT NULL, message TEXT NOT NULL,
+    since REAL NOT NULL, PRIMARY KEY (vm, name));
+CREATE TABLE IF NOT EXISTS log (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, vm INTEGER NOT NULL, time REAL NOT NULL, level TEXT NOT NULL,
+    event TEXT NOT NULL, fields TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS log_by_vm ON log (vm, id);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """One line of the reconcile log of a VM."""
+
+    vm: VmId
+    time: float
+    level: str
+    event: str
+    fields: dict[str, Any]
+    id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What a controller needs to go on where the last one stopped."""
+
+    desired: tuple[Desired, ...]
+    intents: tuple[Intent, ...]
+    """Open ones, oldest first."""
+    outcomes: tuple[tuple[Intent, Outcome], ...]
+    """Those that oned may not have got."""
+    conditions: tuple[tuple[VmId, Condition], ...]
+
+
+def insert_intent(connection: sqlite3.Connection, new: NewIntent) -> Intent | None:
+    """Insert an open intent; None when its source is there already."""
+    cursor = connection.execute(
+        "INSERT INTO intents"
+        " (source, channel, action, vm, node, payload, received, lcm_state, history_seq, state) VALUES"
+        " (:source, :channel, :action, :vm, :node, :payload, :received, :lcm_state, :history_seq, :state)"
+        " ON CONFLICT (source) DO NOTHING",
+        asdict(new) | {"state": IntentState.OPEN},
+    )
+    return Intent(**asdict(new), id=cursor.lastrowid or 0) if cursor.rowcount else None
+
+
+def put_desired(connection: sqlite3.Connection, desired: Desired) -> None:
+    """Insert or replace a desired state."""
+    body = _DESIRED.dump_json(desired).decode()
+    connection.execute("INSERT OR REPLACE INTO desired VALUES (?, ?)", (desired.vm, body))
+
+
+_SELECT_OPEN = """
+SELECT source, channel, action, vm, node, payload, received, lcm_state, history_seq, id
+FROM intents WHERE state = 'open' ORDER BY id
+"""
+_SELECT_UNSETTLED = """
+SELECT source, channel, action, vm, node, payload, received, lcm_state, history_seq, id, ok, info, created, answers
+FROM outcomes JOIN intents ON id = intent_id WHERE settled IS NULL ORDER BY intent_id
+"""
+
+
+def _intent(row: tuple[Any, ...]) -> Intent:
+    source, channel, action, vm, node, payload, received, lcm_state, history_seq, intent_id = row
+    return Intent(
+        source=source,
+        channel=Channel(channel),
+        action=action,
+        vm=None if vm is None else VmId(vm),
+        node=NodeName(node),
+        payload=payload,
+        received=received,
+        lcm_state=lcm_state,
+        history_seq=history_seq,
+        id=intent_id,
+    )
+
+
+def load(connection: sqlite3.Connection) -> Contents:
+    """Read everything unfinished."""
+    desired = tuple(_DESIRED.validate_json(body) for (body,) in connection.execute("SELECT body FROM desired"))
+    intents = tuple(_intent(row) for row in connection.execute(_SELECT_OPEN))
+    outcomes = tuple(
+        (_intent(row[:10]), Outcome(row[9], bool(row[10]), row[11], row[12], bool(row[13])))
+        for row in connection.execute(_SELECT_UNSETTLED)
+    )
+    conditions = tuple(
+        (VmId(row[0]), Condition(name=row[1], ok=bool(row[2]), reason=row[3], message=row[4], since=row[5]))
+        for row in connection.execute("SELECT vm, name, ok, reason, message, since FROM conditions")
+    )
+    return Contents(desired=desired, intents=intents, outcomes=outcomes, conditions=conditions)

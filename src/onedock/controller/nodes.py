@@ -1,0 +1,174 @@
+"""The nodes: one engine and one agent each, whether they answer, and the stream of the engine's events.
+
+Called by the worker (runner of a node), by resync (full lists) and by monitoring (health). An event only makes a
+key due; nothing here decides anything about a VM.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+import structlog
+
+from onedock.config.settings import NodeSettings, Settings
+from onedock.nodeside.docker import DockerEngine
+from onedock.nodeside.events import Gap, watch
+from onedock.nodeside.remote import AgentClient
+from onedock.reconcilers.actions import Action
+from onedock.reconcilers.errors import OnedockError, TerminalError
+from onedock.reconcilers.model import NodeName, VmId
+from onedock.reconcilers.runner import Runner
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Health:
+    """Whether one side of a node answers, since when, and what it last said."""
+
+    ok: bool = True
+    since: float = field(default_factory=time.time)
+    error: str = ""
+
+    def note(self, error: str) -> bool:
+        """Take over the result of a call ('' is good); returns whether the truth changed."""
+        changed = self.ok != (not error)
+        if changed:
+            self.ok, self.since = not error, time.time()
+        self.error = error
+        return changed
+
+
+@dataclass(slots=True)
+class Node:
+    """One node and how it is reached."""
+
+    name: NodeName
+    settings: NodeSettings
+    engine: DockerEngine
+    agent: AgentClient
+    runner: Runner
+    engine_health: Health = field(default_factory=Health)
+    agent_health: Health = field(default_factory=Health)
+    engine_version: str = ""
+    host_id: int = -1
+    """Id of the host in OpenNebula; -1 until oned or a START_MONITOR told it."""
+    listed_at: float = 0.0
+    """Unix time of the last full list of the engine that was compared with oned; 0: never, or not since a gap."""
+
+    @property
+    def error(self) -> str:
+        """Why the node cannot be used; empty when it can."""
+        return self.engine_health.error or self.agent_health.error
+
+    @property
+    def failing_since(self) -> float | None:
+        """Since when the node cannot be used; None when it can."""
+        bad = [health.since for health in (self.engine_health, self.agent_health) if not health.ok]
+        return min(bad) if bad else None
+
+    async def check(self) -> None:
+        """Ask engine and agent for a sign of life."""
+        try:
+            self.engine_version = await self.engine.ping()
+            engine_error = ""
+        except OnedockError as error:
+            engine_error = str(error)
+        try:
+            await self.agent.host_facts()
+            agent_error = ""
+        except OnedockError as error:
+            agent_error = str(error)
+        for health, error, side in (
+            (self.engine_health, engine_error, "engine"),
+            (self.agent_health, agent_error, "agent"),
+        ):
+            if health.note(error):
+                level = log.warning if error else log.info
+                level("node side changed", node=self.name, side=side, ok=not error, error=error)
+
+
+class Nodes:
+    """All nodes in use. A node is opened when a VM or a host of OpenNebula first names it.
+
+    Args:
+        on_event: called with the VM of every engine event, from the reader of the stream: it must not wait.
+        on_gap: called with the node whenever events may have been missed.
+        on_action: told of each action done, for log and metrics.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        on_event: Callable[[NodeName, VmId], None],
+        on_gap: Callable[[NodeName], None],
+        on_action: Callable[[VmId, Action], None],
+    ) -> None:
+        self._settings = settings
+        self._on_event = on_event
+        self._on_gap = on_gap
+        self._on_action = on_action
+        self._nodes: dict[NodeName, Node] = {}
+        self._stack = AsyncExitStack()
+        self._watchers: list[asyncio.Task[None]] = []
+        self._opening = asyncio.Lock()
+
+    async def __aenter__(self) -> Self:
+        """Nothing is opened yet."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop watching, close every engine and agent."""
+        for watcher in self._watchers:
+            watcher.cancel()
+        await asyncio.gather(*self._watchers, return_exceptions=True)
+        await self._stack.aclose()
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(tuple(self._nodes.values()))
+
+    def find(self, name: NodeName) -> Node | None:
+        """The node, if it is open."""
+        return self._nodes.get(name)
+
+    async def get(self, name: NodeName) -> Node:
+        """The node of a host.
+
+        Raises:
+            TerminalError: no settings name it.
+        """
+        async with self._opening:
+            if name not in self._nodes:
+                self._nodes[name] = await self._open(name)
+            return self._nodes[name]
+
+    async def _open(self, name: NodeName) -> Node:
+        settings = self._settings.node(name)
+        if settings is None:
+            raise TerminalError(f"host {name!r} is no node of ONEDock; add a [nodes.{name!r}] table to onedock.toml")
+        registry = self._settings.registry
+        engine = await self._stack.enter_async_context(
+            DockerEngine(settings.engine, runtime=self._settings.containers.runtime, auth_file=registry.auth_file)
+        )
+        agent = await self._stack.enter_async_context(AgentClient(settings.agent))
+        runner = Runner(engine, agent, starts=self._settings.controller.starts_per_node, on_action=self._on_action)
+        node = Node(name, settings, engine, agent, runner)
+        watcher = asyncio.get_running_loop().create_task(self._watch(node), name=f"events-{name}")
+        self._watchers.append(watcher)
+        log.info("node opened", node=name, engine=settings.engine, agent=str(settings.agent))
+        return node
+
+    async def _watch(self, node: Node) -> None:
+        """Turn the engine's events into keys, for ever. Awaits nothing but the stream: a slow reader loses events."""
+        async for event in watch(node.engine):
+            if isinstance(event, Gap):
+                self._on_gap(node.name)
+            else:
+                self._on_event(node.name, event.vm)

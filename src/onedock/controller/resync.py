@@ -1,0 +1,244 @@
+"""Compares what the controller wants with what oned and the engines say: at start, on every gap, and slowly for ever.
+
+Heals whatever no request and no event told: a lost journal, a request lost with its driver, a container that died
+while nobody listened, VMs that OpenNebula forgot. Never acts on ignorance: a list that could not be read changes
+nothing.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from xml.sax.saxutils import escape
+
+import structlog
+
+from onedock.config.settings import Settings
+from onedock.controller import verbs
+from onedock.controller.describe import describe
+from onedock.controller.documents import VmDocument
+from onedock.controller.intents import Channel, NewIntent
+from onedock.controller.journal import Journal
+from onedock.controller.nodes import Node, Nodes
+from onedock.controller.oned import LCM_STATE, VM_STATE, Oned
+from onedock.controller.registry import Registry, VmRecord
+from onedock.controller.reporter import Reporter
+from onedock.reconcilers.errors import OnedockError
+from onedock.reconcilers.model import Container, Desired, NodeName, Power, VmId
+
+log = structlog.get_logger(__name__)
+
+PRUNE_S = 3600.0
+KEEP_CLOSED_INTENTS_S = 7 * 86400.0
+LOST_AFTER_S = 5.0
+"""How long a VM may wait in oned for something nobody asked us for, before the request counts as lost."""
+
+_LOST = {
+    LCM_STATE.BOOT: "DEPLOY",
+    LCM_STATE.BOOT_POWEROFF: "DEPLOY",
+    LCM_STATE.BOOT_UNKNOWN: "DEPLOY",
+    LCM_STATE.BOOT_SUSPENDED: "RESTORE",
+    LCM_STATE.SHUTDOWN: "SHUTDOWN",
+    LCM_STATE.SHUTDOWN_POWEROFF: "SHUTDOWN",
+}
+_HARD = frozenset({20, 28})
+"""History actions poweroff-hard and terminate-hard: CANCEL was sent (protocol reference 9.1)."""
+_ALIVE = frozenset({LCM_STATE.RUNNING, LCM_STATE.UNKNOWN})
+
+
+@dataclass(frozen=True, slots=True)
+class _Picture:
+    """oned's VMs on our hosts, by id."""
+
+    vms: dict[VmId, VmDocument]
+    node_ids: dict[NodeName, int]
+
+
+class Resync:
+    """The comparison."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        registry: Registry,
+        journal: Journal,
+        nodes: Nodes,
+        oned: Oned,
+        reporter: Reporter,
+        due: Callable[[VmId], None],
+    ) -> None:
+        self._settings = settings
+        self._registry = registry
+        self._journal = journal
+        self._nodes = nodes
+        self._oned = oned
+        self._reporter = reporter
+        self._due = due
+        self._wanted = asyncio.Event()
+        self._waiting_since: dict[VmId, tuple[int, float]] = {}
+        self._orphans_since: dict[tuple[NodeName, VmId], float] = {}
+        self._orphans_seen: set[tuple[NodeName, VmId]] = set()
+        self._pruned = 0.0
+        self.last_success = 0.0
+        """Unix time of the last complete comparison with oned; 0: none yet."""
+
+    def request(self) -> None:
+        """Compare soon: something may have been missed."""
+        self._wanted.set()
+
+    async def run(self) -> None:
+        """Compare now, when asked, and every ``resync_s``, for ever."""
+        while True:
+            self._wanted.clear()
+            delay = self._settings.controller.resync_s
+            try:
+                await self._compare()
+                self.last_success = time.time()
+            except OnedockError as error:
+                log.warning("comparison with OpenNebula failed, will be tried again", error=str(error))
+                delay = min(delay, 5.0)
+            if self._waiting_since:
+                delay = min(delay, LOST_AFTER_S)
+            try:
+                async with asyncio.timeout(delay):
+                    await self._wanted.wait()
+            except TimeoutError:
+                pass
+
+    async def _compare(self) -> None:
+        picture = await self._picture()
+        for name, host_id in picture.node_ids.items():
+            try:
+                node = await self._nodes.get(name)
+            except OnedockError as error:
+                log.warning("a host of OpenNebula is no node", node=name, error=str(error))
+                continue
+            node.host_id = host_id
+        self._orphans_seen.clear()
+        await self._compare_vms(picture)
+        for node in self._nodes:
+            try:
+                await self._compare_node(node, picture)
+            except OnedockError as error:
+                node.listed_at = 0.0
+                log.warning("a node cannot be listed", node=node.name, error=str(error))
+        self._orphans_since = {k: since for k, since in self._orphans_since.items() if k in self._orphans_seen}
+        if time.time() - self._pruned > PRUNE_S:
+            self._pruned = time.time()
+            keep = self._settings.controller.log_keep_per_vm
+            await self._journal.prune(log_per_vm=keep, intents_before=time.time() - KEEP_CLOSED_INTENTS_S)
+
+    async def _picture(self) -> _Picture:
+        hosts = [host for host in await self._oned.hosts() if host.vm_mad == self._settings.opennebula.driver]
+        node_ids = {NodeName(host.name): host.id for host in hosts}
+        vms = await self._oned.vms()
+        return _Picture({vm.id: vm for vm in vms if vm.history.vm_mad == self._settings.opennebula.driver}, node_ids)
+
+    async def _compare_vms(self, picture: _Picture) -> None:
+        for vm in picture.vms.values():
+            record = self._registry.record(vm.id)
+            record.one_state = (vm.state, vm.lcm_state)
+            record.name = vm.name
+            await self._find_lost_request(record, vm)
+        for record in self._registry:
+            if record.vm not in picture.vms and record.desired is not None and not record.intents:
+                await self._gone_from_oned(record)
+
+    async def _gone_from_oned(self, record: VmRecord) -> None:
+        """The pool has no such VM. It may have been made after the pool was read: ask for it alone before believing."""
+        assert record.desired is not None
+        if record.desired.power is Power.ABSENT:
+            self._due(record.vm)
+            return
+        try:
+            document = await self._oned.vm(record.vm)
+            if document.state != VM_STATE.DONE:
+                return
+        except OnedockError as error:
+            log.debug("VM is not in OpenNebula", vm=record.vm, error=str(error))
+        if self._past_grace(record.desired.node, record.vm):
+            log.warning("VM is gone from OpenNebula: its container is removed", vm=record.vm, node=record.desired.node)
+            await self._registry.want(verbs.to_remove(record.desired, vm=record.vm, node=record.desired.node))
+            self._due(record.vm)
+
+    async def _find_lost_request(self, record: VmRecord, vm: VmDocument) -> None:
+        """A VM that waits for an answer to a request that we do not have: it died with its driver. Make it again."""
+        action = _LOST.get(vm.lcm_state) if vm.state == VM_STATE.ACTIVE else None
+        if action is None or record.intents:
+            self._waiting_since.pop(vm.id, None)
+            return
+        lcm_state, since = self._waiting_since.get(vm.id, (-1, 0.0))
+        now = asyncio.get_running_loop().time()
+        if lcm_state != vm.lcm_state:
+            self._waiting_since[vm.id] = (vm.lcm_state, now)
+            return
+        if now - since < LOST_AFTER_S:
+            return
+        document = await self._oned.vm_xml(vm.id)
+        if action == "SHUTDOWN" and vm.history.action in _HARD:
+            action = "CANCEL"
+        new = NewIntent(
+            source=f"resync:{vm.id}:{vm.history.seq}:{vm.lcm_state}:{vm.stime}",
+            channel=Channel.VMM,
+            action=action,
+            vm=vm.id,
+            node=vm.history.node,
+            payload=f"<VMM_DRIVER_ACTION_DATA><HOST>{escape(vm.history.node)}</HOST>{document}</VMM_DRIVER_ACTION_DATA>",
+            received=time.time(),
+            lcm_state=vm.lcm_state,
+            history_seq=vm.history.seq,
+        )
+        intent = await self._journal.accept(new)
+        self._waiting_since.pop(vm.id, None)
+        if intent is None:
+            return
+        log.warning("a request of oned was lost and is made again", vm=vm.id, action=action, intent_id=intent.id)
+        record.intents.append(intent)
+        self._due(vm.id)
+
+    async def _compare_node(self, node: Node, picture: _Picture) -> None:
+        """Compare a full list of one engine and its agent with what is wanted there."""
+        containers = await node.engine.list_ours()
+        namespaces = await node.agent.list_vms()
+        for record in self._registry.on_node(node.name):
+            self._due(record.vm)
+        found = {container.vm: container for container in containers if container.vm is not None}
+        for vm in sorted({*found, *namespaces}):
+            await self._compare_found(node, vm, found.get(vm), picture)
+        node.listed_at = time.time()
+        self._reporter.send_full_list(node)
+
+    async def _compare_found(self, node: Node, vm: VmId, container: Container | None, picture: _Picture) -> None:
+        """Something of a VM is on a node: adopt it when oned has it there, else remove it after the grace."""
+        record = self._registry.find(vm)
+        if record is not None and (record.intents or (record.desired is not None and record.desired.node == node.name)):
+            return
+        document = picture.vms.get(vm)
+        if document is not None and document.history.node == node.name and document.state in _KEPT_STATES:
+            if container is not None:
+                await self._adopt(node, document)
+            return
+        if document is not None or not self._past_grace(node.name, vm):
+            return
+        log.warning("left-over of a VM that OpenNebula does not have is removed", vm=vm, node=node.name)
+        await self._registry.want(Desired(vm=vm, node=node.name, power=Power.ABSENT))
+        self._due(vm)
+
+    async def _adopt(self, node: Node, document: VmDocument) -> None:
+        """Oned has this VM here and the journal does not: take over its state from oned's document."""
+        alive = document.state == VM_STATE.ACTIVE and document.lcm_state in _ALIVE
+        power = Power.RUNNING if alive else Power.STOPPED
+        spec = await describe(self._oned, self._settings.containers, await self._oned.vm(document.id), node.name)
+        log.warning("VM was not in the journal and is adopted", vm=document.id, node=node.name, power=power)
+        await self._registry.want(Desired(vm=document.id, node=node.name, power=power, spec=spec))
+        self._due(document.id)
+
+    def _past_grace(self, node: NodeName, vm: VmId) -> bool:
+        now = asyncio.get_running_loop().time()
+        self._orphans_seen.add((node, vm))
+        since = self._orphans_since.setdefault((node, vm), now)
+        return now - since >= self._settings.controller.orphan_grace_s
+
+
+_KEPT_STATES: Iterable[int] = frozenset({VM_STATE.ACTIVE, VM_STATE.POWEROFF, VM_STATE.SUSPENDED})

@@ -1,0 +1,58 @@
+"""What happened to a VM without OpenNebula asking for it, and what is wanted of it from then on. Pure.
+
+A container that dies, is frozen or removed by hand is not fought: OpenNebula is told, and the desired state follows
+(architecture section 6).
+"""
+
+import signal
+from dataclasses import dataclass
+
+from onedock.reconcilers.model import Container, Desired, Observed, Phase, Power
+
+_SIGNALLED = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """A change from outside: the power to adopt, a word for machines and a sentence for the VM's log."""
+
+    power: Power
+    reason: str
+    message: str
+
+
+def find_drift(desired: Desired, observed: Observed) -> Drift | None:
+    """The change from outside that ``observed`` shows, if any. Only meaningful while no request of oned is open."""
+    if desired.power not in {Power.RUNNING, Power.SUSPENDED}:
+        return None
+    container = observed.container
+    if container is None or container.vm != desired.vm:
+        return Drift(
+            Power.STOPPED,
+            "ContainerRemoved",
+            "the container was removed by hand: the changes of its root disk are lost; "
+            "resume makes it anew from the image",
+        )
+    match container.phase:
+        case Phase.EXITED | Phase.DEAD | Phase.REMOVING:
+            return Drift(Power.STOPPED, "OutOfMemory" if container.oom_killed else "Exited", describe_exit(container))
+        case Phase.PAUSED if desired.power is Power.RUNNING:
+            return Drift(Power.SUSPENDED, "Paused", "the container was paused by hand; resume continues it")
+        case Phase.RUNNING if desired.power is Power.SUSPENDED:
+            return Drift(Power.RUNNING, "Unpaused", "the container was continued by hand")
+    return None
+
+
+def describe_exit(container: Container) -> str:
+    """One sentence: exit code, signal, out of memory, the engine's own words."""
+    text = f"the container's process ended with exit code {container.exit_code}"
+    if container.exit_code > _SIGNALLED:
+        try:
+            text += f" ({signal.Signals(container.exit_code - _SIGNALLED).name})"
+        except ValueError:
+            text += f" (signal {container.exit_code - _SIGNALLED})"
+    if container.oom_killed:
+        text += ": it ran out of memory (raise MEMORY)"
+    if container.error:
+        text += f": {container.error}"
+    return text
