@@ -97,9 +97,7 @@ def main() -> int:
         "stdin": _input(kind, action),
     }
     try:
-        result = ask(
-            path, kind, request, patience_s=min(patience_s, STAT_LIMIT_S) if stat else patience_s, total=stat
-        )
+        result = ask(path, kind, request, patience_s=min(patience_s, STAT_LIMIT_S) if stat else patience_s, total=stat)
     except (OSError, ValueError) as error:
         _print(2, f"ONEDock controller did not answer at {path} ({error}); start onedock-controller, retry\n")
         return 1
