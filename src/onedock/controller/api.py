@@ -12,7 +12,8 @@ from prometheus_client import generate_latest
 
 from onedock import __version__
 from onedock.controller.delivery import Delivery
-from onedock.controller.journal import Journal, LogLine
+from onedock.controller.journal import Journal
+from onedock.controller.journal_rows import LogLine
 from onedock.controller.metrics import Metrics
 from onedock.controller.nodes import Node, Nodes
 from onedock.controller.queue import KeyedQueue

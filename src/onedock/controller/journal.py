@@ -108,6 +108,10 @@ class Journal:
         """Everything unfinished."""
         return await self._run(load)
 
+    async def barrier(self) -> None:
+        """Wait until everything that was handed in before is durable."""
+        await self._run(lambda connection: None)
+
     async def accept(self, new: NewIntent) -> Intent | None:
         """Make an intent durable. None when the same source was accepted before."""
         return await self._run(lambda connection: insert_intent(connection, new))

@@ -83,13 +83,13 @@ class Node:
             agent_error = ""
         except OnedockError as error:
             agent_error = str(error)
-        for health, error, side in (
-            (self.engine_health, engine_error, "engine"),
-            (self.agent_health, agent_error, "agent"),
+        for side, health, problem in (
+            ("engine", self.engine_health, engine_error),
+            ("agent", self.agent_health, agent_error),
         ):
-            if health.note(error):
-                level = log.warning if error else log.info
-                level("node side changed", node=self.name, side=side, ok=not error, error=error)
+            if health.note(problem):
+                level = log.warning if problem else log.info
+                level("node side changed", node=self.name, side=side, ok=not problem, error=problem)
 
 
 class Nodes:

@@ -1,7 +1,6 @@
 """The VMs that the controller knows, in memory: desired state, open intents, conditions, last look.
 
-A cache and an index over the journal, no decisions. Everything here is rebuilt from the journal at start, and what the journal lost
-comes back with the next resync.
+A cache and an index over the journal, no decisions. What the journal lost comes back with the next resync.
 """
 
 import time
@@ -10,7 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from onedock.controller.intents import Intent
-from onedock.controller.journal import Contents, Journal
+from onedock.controller.journal import Journal
+from onedock.controller.journal_rows import Contents
 from onedock.reconcilers.model import Condition, Desired, NodeName, Observed, Phase, VmId
 
 

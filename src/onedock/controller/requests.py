@@ -147,12 +147,20 @@ class Requests:
         self._delivery.add(intent, outcome)
 
     async def _drop_open_intents(self, vm: VmId) -> None:
-        """DRIVER_CANCEL: whatever runs for this VM is stopped and its result never sent (protocol reference 1.4)."""
+        """DRIVER_CANCEL: whatever runs for this VM is stopped and its result never sent (protocol reference 1.4).
+
+        Only what oned asked before is dropped: the lines of a burst are taken at the same time, and the request that
+        follows a cancel must not fall with it. The journal's order decides.
+        """
+        await self._journal.barrier()
         record = self._registry.record(vm)
+        doomed = tuple(record.intents)
         await self._cancel(vm)
         self._delivery.doubt(vm)
-        while record.intents:
-            intent = record.intents.popleft()
+        for intent in doomed:
+            if intent not in record.intents:
+                continue  # concluded while its pass was being stopped
+            record.intents.remove(intent)
             log.info("request cancelled", action=intent.action, intent_id=intent.id)
             await self._journal.conclude(intent, None)
             self.script_done(intent, Outcome(intent.id, ok=False, info="cancelled by OpenNebula", created=time.time()))

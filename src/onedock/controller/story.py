@@ -9,7 +9,8 @@ import time
 from collections.abc import AsyncIterator, MutableMapping
 from typing import Any
 
-from onedock.controller.journal import Journal, LogLine
+from onedock.controller.journal import Journal
+from onedock.controller.journal_rows import LogLine
 from onedock.reconcilers.errors import TransientError
 from onedock.reconcilers.model import VmId
 

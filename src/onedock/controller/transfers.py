@@ -107,13 +107,13 @@ class Transfers:
             log.warning("transfer commands of a clean-up cannot be read", error=str(error))
             return
         for command in commands:
-            error = await self._run_script(command)
-            if error:
+            problem = await self._run_script(command)
+            if problem:
                 log.warning(
                     "transfer command of a clean-up failed",
                     tm=command.tm,
                     command=command.action,
-                    error=error,
+                    error=problem,
                 )
 
     async def _run_script(self, command: TmCommand) -> str:

@@ -1,0 +1,140 @@
+"""Tables, trees and lines for people. Pure: from the API's JSON to rich renderables."""
+
+import datetime
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+from rich.tree import Tree
+
+Json = dict[str, Any]
+
+_COLOURS = {"running": "green", "suspended": "yellow", "stopped": "default", "absent": "dim"}
+_LEVELS = {"info": "default", "warning": "yellow", "error": "red", "critical": "red"}
+_VM_STATES = {
+    0: "INIT", 1: "PENDING", 2: "HOLD", 3: "ACTIVE", 4: "STOPPED", 5: "SUSPENDED", 6: "DONE",
+    8: "POWEROFF", 9: "UNDEPLOYED", 10: "CLONING", 11: "CLONING_FAILURE",
+}  # fmt: skip
+
+
+def ago(since: float, now: float) -> str:
+    """A short age: 5s, 12m, 3h, 9d."""
+    seconds = max(0, int(now - since))
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
+        if seconds >= size:
+            return f"{seconds // size}{unit}"
+    return f"{seconds}s"
+
+
+def overview(vms: list[Json], health: Json, now: float) -> RenderableType:
+    """The nodes and a table of VMs."""
+    nodes = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("NODE", "HOST", "ENGINE", "AGENT", "LISTED"):
+        nodes.add_column(column, overflow="fold")
+    for node in health["nodes"]:
+        listed = f"{ago(node['listed_at'], now)} ago" if node["listed_at"] else "never"
+        host = str(node["host_id"]) if node["host_id"] >= 0 else "-"
+        engine = _side(node["engine"], node["engine_version"])
+        nodes.add_row(node["name"], host, engine, _side(node["agent"], "up"), listed)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column, width in (("VM", None), ("NAME", 18), ("NODE", 14), ("STATE", None), ("ADDRESS", 18), ("SINCE", None)):
+        table.add_column(column, max_width=width, overflow="ellipsis", no_wrap=True)
+    table.add_column("WHY", overflow="fold")
+    for vm in sorted(vms, key=lambda vm: int(vm["vm"])):
+        running = vm["running"] or {}
+        since = ago(running["since"], now) if running else "-"
+        address = vm["addresses"][0].split("/")[0] if vm["addresses"] else "-"
+        table.add_row(str(vm["vm"]), vm["name"], vm["node"], _state(vm), address, since, _why(vm))
+    resync = f"{ago(health['last_resync'], now)} ago" if health["last_resync"] else "never"
+    footer = Text(f"{len(vms)} VMs, {health['due']} due, {health['undelivered']} answers to deliver, resync {resync}")
+    return Group(nodes, Text(), table if vms else Text("no VMs"), Text(), footer)
+
+
+def _side(side: Json, good: str) -> Text:
+    return Text(good or "up", style="green") if side["ok"] else Text(side["error"], style="red")
+
+
+def _state(vm: Json) -> Text:
+    power = str(vm["power"] or "-")
+    if vm["busy"]:
+        return Text(f"{power} ({vm['busy'].lower()})", style="yellow")
+    return Text(power, style="red" if vm["error"] else _COLOURS.get(power, "default"))
+
+
+def _why(vm: Json) -> str:
+    running = vm["running"] or {}
+    return str(vm["error"] or running.get("message") or running.get("reason") or "")
+
+
+def tree(vm: Json, now: float) -> RenderableType:
+    """One VM: image, container, NICs, limits, conditions, open requests."""
+    one_state = _VM_STATES.get(vm["one_state"][0], "?") if vm["one_state"] else "not asked yet"
+    title = Text.assemble((f"VM {vm['vm']} ", "bold"), vm["name"], "  ", _state(vm), f"  on {vm['node'] or '-'}")
+    root = Tree(title)
+    root.add(f"OpenNebula says {one_state}; wanted since generation {vm['generation']}")
+    spec, observed = vm["spec"], vm["observed"] or {}
+    container, network = observed.get("container"), observed.get("network")
+    looked = f"looked {ago(vm['observed_at'], now)} ago" if vm["observed_at"] else "not looked yet"
+    root.add(_image(spec, container))
+    root.add(_container(container, looked))
+    if spec:
+        root.add(_limits(spec["container"]))
+        _nics(root, spec["network"]["nics"], network)
+        root.add(Text("disk 0 (root)  the container's own layer, kept while the VM exists", overflow="fold"))
+    for condition in vm["conditions"]:
+        mark = Text("✔ ", style="green") if condition["ok"] else Text("✘ ", style="yellow")
+        age = ago(condition["since"], now)
+        text = f"{condition['name']}: {condition['reason']} for {age}  {condition['message']}"
+        root.add(Text.assemble(mark, text))
+    for intent in vm["intents"]:
+        waiting = ago(intent["received"], now)
+        root.add(Text(f"⟳ {intent['action']} (request {intent['id']}) since {waiting}", style="yellow"))
+    if vm["error"]:
+        root.add(Text(f"last try failed: {vm['error']}; next in {vm['retry_in_s']:.0f}s", style="red"))
+    return root
+
+
+def _image(spec: Json | None, container: Json | None) -> Text:
+    reference = spec["container"]["image"] if spec else container["image"] if container else "unknown"
+    return Text(f"image  {reference}", overflow="fold")
+
+
+def _container(container: Json | None, looked: str) -> Text:
+    if container is None:
+        return Text(f"container  none ({looked})", style="dim")
+    text = f"container  {container['id'][:12]}  {container['phase']}"
+    if container["phase"] == "running":
+        text += f"  pid {container['pid']}  since {container['started_at'][:19]}Z"
+    elif container["phase"] in {"exited", "dead"}:
+        text += f"  exit code {container['exit_code']}  at {container['finished_at'][:19]}Z"
+    style = "green" if container["phase"] == "running" else "yellow"
+    return Text(f"{text}  ({looked})", style=style)
+
+
+def _limits(container: Json) -> str:
+    cores = container["cpu_quota_us"] / 100_000
+    memory = container["memory_bytes"] // (1024 * 1024)
+    return f"limits  {cores:g} cores, weight {container['cpu_shares']}, {memory} MB, {container['pids']} processes"
+
+
+def _nics(root: Tree, wanted: list[Json], network: Json | None) -> None:
+    seen = {nic["nic"]["index"]: nic for nic in network["nics"]} if network else {}
+    for nic in wanted:
+        have = seen.get(nic["index"])
+        state = "unplugged" if have is None else "up" if have["up"] else "down"
+        style = "green" if state == "up" else "yellow"
+        addresses = ", ".join(nic["addresses"]) or "no address"
+        text = f"{nic['name']}  {state}  {nic['mac']}  {addresses}  ↔ {nic['host_name']} on {nic['bridge']}"
+        root.add(Text(text, style=style, overflow="fold"))
+
+
+def log_line(line: Json) -> Text:
+    """One line of the reconcile log: time, VM, sentence, facts."""
+    when = datetime.datetime.fromtimestamp(line["time"], datetime.UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+    facts = " ".join(f"{name}={value}" for name, value in line["fields"].items() if name not in {"reconcile_id"})
+    text = Text(f"{when}Z ", style="dim")
+    text.append(f"VM {line['vm']} ", style="cyan")
+    text.append(line["event"], style=_LEVELS.get(line["level"], "default"))
+    text.append(f"  {facts}", style="dim")
+    return text
