@@ -86,6 +86,7 @@ async def run(settings: Settings) -> None:
             nodes=nodes,
             oned=oned,
             reporter=reporter,
+            delivery=delivery,
             due=queue.add,
         )
         monitoring = Monitoring(
@@ -118,6 +119,7 @@ async def run(settings: Settings) -> None:
             cancel=worker.cancel,
             datastore=datastore.run,
             im_line=monitoring.im_line,
+            resync=resync.request,
         )
         worker.on_script_done(requests.script_done)
         api = Api(

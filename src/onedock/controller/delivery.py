@@ -52,6 +52,10 @@ class Delivery:
     def __len__(self) -> int:
         return len(self._parcels)
 
+    def waiting(self, vm: VmId) -> bool:
+        """Whether an answer for this VM is on its way."""
+        return any(parcel.intent.vm == vm for parcel in self._parcels.values())
+
     def restore(self, outcomes: tuple[tuple[Intent, Outcome], ...]) -> None:
         """Outcomes of an earlier controller: any of them may have reached oned."""
         for intent, outcome in outcomes:

@@ -35,6 +35,7 @@ class Requests:
         cancel: stops the pass of a VM, if one is running.
         datastore: does a datastore action; these belong to no VM.
         im_line: takes the lines of the IM driver.
+        resync: asks for a comparison with oned soon.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Requests:
         cancel: Callable[[VmId], Awaitable[None]],
         datastore: Callable[[str, Sequence[str], str], Awaitable[ScriptResult]],
         im_line: Callable[[Link, str], Awaitable[None]],
+        resync: Callable[[], None],
     ) -> None:
         self._journal = journal
         self._registry = registry
@@ -57,12 +59,17 @@ class Requests:
         self._cancel = cancel
         self._datastore = datastore
         self._im_line = im_line
+        self._resync = resync
         self._waiting: dict[int, list[asyncio.Future[ScriptResult]]] = {}
 
     def linked(self, link: Link) -> None:
-        """A driver connected: what oned may not have got is checked and handed to it."""
+        """A driver connected: what oned may not have got is checked and handed to it.
+
+        Requests and answers that were in the pipes when the driver or oned died are found by comparing.
+        """
         if link.kind == "vmm":
             self._delivery.driver_connected(link)
+        self._resync()
 
     async def delivered(self, outcome: int) -> None:
         """A driver wrote an outcome to oned."""

@@ -15,6 +15,7 @@ import structlog
 
 from onedock.config.settings import Settings
 from onedock.controller import verbs
+from onedock.controller.delivery import Delivery
 from onedock.controller.describe import describe
 from onedock.controller.documents import VmDocument
 from onedock.controller.intents import Channel, NewIntent
@@ -66,6 +67,7 @@ class Resync:
         nodes: Nodes,
         oned: Oned,
         reporter: Reporter,
+        delivery: Delivery,
         due: Callable[[VmId], None],
     ) -> None:
         self._settings = settings
@@ -74,6 +76,7 @@ class Resync:
         self._nodes = nodes
         self._oned = oned
         self._reporter = reporter
+        self._delivery = delivery
         self._due = due
         self._wanted = asyncio.Event()
         self._waiting_since: dict[VmId, tuple[int, float]] = {}
@@ -165,7 +168,7 @@ class Resync:
     async def _find_lost_request(self, record: VmRecord, vm: VmDocument) -> None:
         """A VM that waits for an answer to a request that we do not have: it died with its driver. Make it again."""
         action = _LOST.get(vm.lcm_state) if vm.state == VM_STATE.ACTIVE else None
-        if action is None or record.intents:
+        if action is None or record.intents or self._delivery.waiting(vm.id):
             self._waiting_since.pop(vm.id, None)
             return
         lcm_state, since = self._waiting_since.get(vm.id, (-1, 0.0))
@@ -179,7 +182,7 @@ class Resync:
         if action == "SHUTDOWN" and vm.history.action in _HARD:
             action = "CANCEL"
         new = NewIntent(
-            source=f"resync:{vm.id}:{vm.history.seq}:{vm.lcm_state}:{vm.stime}",
+            source=f"resync:{vm.id}:{vm.history.seq}:{vm.lcm_state}:{time.time_ns()}",
             channel=Channel.VMM,
             action=action,
             vm=vm.id,

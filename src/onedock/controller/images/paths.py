@@ -25,19 +25,14 @@ class DirectoryRules:
     restricted: tuple[str, ...] = ("/",)
 
     @classmethod
-    def from_template(cls, safe_dirs: str | None, restricted_dirs: str | None) -> "DirectoryRules":
-        """From SAFE_DIRS and RESTRICTED_DIRS (blank separated); None: the default."""
+    def from_template(cls, safe_dirs: str, restricted_dirs: str) -> "DirectoryRules":
+        """From SAFE_DIRS and RESTRICTED_DIRS (blank separated); an empty one means the default."""
         default = cls()
-        return cls(
-            default.safe if safe_dirs is None else tuple(safe_dirs.split()),
-            default.restricted if restricted_dirs is None else tuple(restricted_dirs.split()),
-        )
+        return cls(tuple(safe_dirs.split()) or default.safe, tuple(restricted_dirs.split()) or default.restricted)
 
     def resolved(self) -> "DirectoryRules":
         """The same rules with symbolic links followed, as ``readlink -f`` does."""
-        return DirectoryRules(
-            tuple(map(os.path.realpath, self.safe)), tuple(map(os.path.realpath, self.restricted))
-        )
+        return DirectoryRules(tuple(map(os.path.realpath, self.safe)), tuple(map(os.path.realpath, self.restricted)))
 
     def allow(self, path: str) -> bool:
         """Whether this resolved absolute path may be read: a safe directory outweighs a restricted one."""
@@ -75,6 +70,4 @@ def _inside(path: str, directories: Sequence[str]) -> bool:
 
 
 def _restricted(path: str) -> TerminalError:
-    return TerminalError(
-        f"{path}: images may not be read from there: move it to one of the datastore's SAFE_DIRS"
-    )
+    return TerminalError(f"{path}: images may not be read from there: move it to one of the datastore's SAFE_DIRS")
