@@ -1,0 +1,106 @@
+"""Named network namespaces, as ``ip netns`` keeps them: files in /run/netns that they are mounted on.
+
+Never forks. A thread that enters a namespace stays there, so everything here but ``names`` runs in threads
+that belong to nobody else and begin each job with ``enter_home``.
+"""
+
+import ctypes
+import os
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+DIRECTORY = Path("/run/netns")
+
+_CLONE_NEWNET = 0x40000000
+_MS_BIND, _MS_REC, _MS_SHARED = 0x1000, 0x4000, 0x100000
+_MNT_DETACH = 2
+_SELF = Path("/proc/thread-self/ns/net")
+
+_SYSCTL = (
+    # Announce addresses, so that neighbours do not keep the MAC of whoever had them before.
+    ("ipv4/conf/all/arp_notify", "1"),
+    ("ipv6/conf/all/ndisc_notify", "1"),
+    # Without it, the kernel takes all other addresses of a subnet away together with the first.
+    ("ipv4/conf/all/promote_secondaries", "1"),
+)
+
+_directory_lock = threading.Lock()
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def path(name: str) -> Path:
+    """Where a namespace is, or would be."""
+    return DIRECTORY / name
+
+
+def names() -> tuple[str, ...]:
+    """All names in use; whether a namespace is still behind each is not looked at."""
+    return tuple(entry.name for entry in DIRECTORY.iterdir()) if DIRECTORY.is_dir() else ()
+
+
+def exists(name: str) -> bool:
+    """Whether a namespace is mounted there; a bare file, left by a crash in between, is none."""
+    with suppress(FileNotFoundError):
+        return path(name).stat().st_dev == _SELF.stat().st_dev
+    return False
+
+
+def enter_home() -> None:
+    """Bring the calling thread into the namespace of the process."""
+    _enter(Path("/proc/self/ns/net"))
+
+
+def enter(name: str) -> None:
+    """Bring the calling thread into the namespace."""
+    _enter(path(name))
+
+
+def create_and_enter(name: str) -> None:
+    """Make the namespace, with the calling thread in it. It must not exist."""
+    _share_directory()
+    target = path(name)
+    target.touch(mode=0o444)
+    _check(_libc.unshare(_CLONE_NEWNET), "unshare", name)
+    for key, value in _SYSCTL:
+        sysctl(key, value)
+    _check(_libc.mount(os.fsencode(_SELF), os.fsencode(target), b"none", _MS_BIND, None), "mount", target)
+
+
+def remove(name: str) -> None:
+    """Take the name away; the namespace ends with its last process. Absent is success."""
+    target = path(name)
+    while exists(name):
+        _check(_libc.umount2(os.fsencode(target), _MNT_DETACH), "umount", target)
+    target.unlink(missing_ok=True)
+
+
+def sysctl(key: str, value: str) -> None:
+    """Set ``net/<key>`` in the calling thread's namespace. Skipped where the kernel lacks it (no IPv6)."""
+    with suppress(FileNotFoundError):
+        Path("/proc/sys/net", key).write_text(value)
+
+
+def _enter(namespace: Path) -> None:
+    descriptor = os.open(namespace, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _check(_libc.setns(descriptor, _CLONE_NEWNET), "setns", namespace)
+    finally:
+        os.close(descriptor)
+
+
+def _share_directory() -> None:
+    """Make the directory a shared mount, as ``ip netns`` does: what is mounted below is seen everywhere."""
+    DIRECTORY.mkdir(mode=0o755, exist_ok=True)
+    target = os.fsencode(DIRECTORY)
+    with _directory_lock:
+        if _libc.mount(b"", target, b"none", _MS_SHARED | _MS_REC, None) == 0:
+            return
+        _check(_libc.mount(target, target, b"none", _MS_BIND | _MS_REC, None), "mount", DIRECTORY)
+        _check(_libc.mount(b"", target, b"none", _MS_SHARED | _MS_REC, None), "mount", DIRECTORY)
+
+
+def _check(result: int, call: str, subject: object) -> None:
+    if result != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{call}: {os.strerror(number)}", str(subject))

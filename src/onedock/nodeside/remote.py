@@ -1,0 +1,138 @@
+"""The controller's side of a node agent: ``ports.Networks`` and ``ports.Metrics`` over its unix socket."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import aiohttp
+from pydantic import TypeAdapter, ValidationError
+
+from onedock.reconcilers.errors import NotFoundError, TerminalError, TransientError
+from onedock.reconcilers.model import (
+    ContainerId,
+    HostFacts,
+    HostUsage,
+    Network,
+    ObservedNetwork,
+    VmId,
+    VmUsage,
+)
+
+_NETWORK: TypeAdapter[Network] = TypeAdapter(Network)
+_OBSERVED: TypeAdapter[ObservedNetwork] = TypeAdapter(ObservedNetwork)
+_VMS: TypeAdapter[tuple[VmId, ...]] = TypeAdapter(tuple[VmId, ...])
+_FACTS: TypeAdapter[HostFacts] = TypeAdapter(HostFacts)
+_HOST_USAGE: TypeAdapter[HostUsage] = TypeAdapter(HostUsage)
+_CONTAINERS: TypeAdapter[Sequence[tuple[VmId, ContainerId, int]]] = TypeAdapter(Sequence[tuple[VmId, ContainerId, int]])
+_USAGES: TypeAdapter[tuple[VmUsage, ...]] = TypeAdapter(tuple[VmUsage, ...])
+_JSON: TypeAdapter[dict[str, Any]] = TypeAdapter(dict[str, Any])
+
+_ERROR_CHARS = 500
+
+T = TypeVar("T")
+
+
+class AgentClient:
+    """One node's agent: ``async with AgentClient(path) as agent``. Calls may run at the same time."""
+
+    def __init__(self, socket: Path, *, deadline_s: float = 30.0) -> None:
+        """``deadline_s`` bounds each call; what was asked may have been done nevertheless."""
+        self._socket = socket
+        self._deadline_s = deadline_s
+
+    async def __aenter__(self) -> Self:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.UnixConnector(str(self._socket), limit=0),
+            timeout=aiohttp.ClientTimeout(total=self._deadline_s),
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._session.close()
+
+    async def version(self) -> str:
+        """Version of the agent's release."""
+        return str((await self._get("/health", _JSON)).get("version", ""))
+
+    async def observe(self, vm: VmId) -> ObservedNetwork | None:
+        """See ``ports.Networks.observe``."""
+        try:
+            return await self._get(f"/vms/{vm}/network", _OBSERVED)
+        except NotFoundError:
+            return None
+
+    async def ensure(self, network: Network) -> ObservedNetwork:
+        """See ``ports.Networks.ensure``."""
+        body = _NETWORK.dump_json(network)
+        return self._parse(await self._call("PUT", f"/vms/{network.vm}/network", body), _OBSERVED)
+
+    async def bind(self, vm: VmId, container: ContainerId) -> None:
+        """See ``ports.Networks.bind``. NotFoundError: the VM has no namespace yet."""
+        await self._call("PUT", f"/vms/{vm}/containers/{container}")
+
+    async def remove(self, vm: VmId) -> None:
+        """See ``ports.Networks.remove``."""
+        await self._call("DELETE", f"/vms/{vm}")
+
+    async def list_vms(self) -> tuple[VmId, ...]:
+        """See ``ports.Networks.list_vms``."""
+        return await self._get("/vms", _VMS)
+
+    async def host_facts(self) -> HostFacts:
+        """See ``ports.Metrics.host_facts``."""
+        facts = (await self._get("/health", _JSON)).get("facts")
+        try:
+            return _FACTS.validate_python(facts)
+        except ValidationError as error:
+            raise self._nonsense(error) from error
+
+    async def host_usage(self) -> HostUsage:
+        """See ``ports.Metrics.host_usage``."""
+        return await self._get("/host/usage", _HOST_USAGE)
+
+    async def vm_usage(self, containers: Sequence[tuple[VmId, ContainerId, int]]) -> tuple[VmUsage, ...]:
+        """See ``ports.Metrics.vm_usage``."""
+        return self._parse(await self._call("POST", "/usage", _CONTAINERS.dump_json(containers)), _USAGES)
+
+    async def _get(self, path: str, adapter: TypeAdapter[T]) -> T:
+        return self._parse(await self._call("GET", path), adapter)
+
+    def _parse(self, body: bytes, adapter: TypeAdapter[T]) -> T:
+        try:
+            return adapter.validate_json(body)
+        except ValidationError as error:
+            raise self._nonsense(error) from error
+
+    def _nonsense(self, error: ValidationError) -> TransientError:
+        return TransientError(f"node agent at {self._socket} answers in another form; is it of this release? {error}")
+
+    async def _call(self, method: str, path: str, body: bytes | None = None) -> bytes:
+        """Send one request and return the answer's body. Errors as in docs/protocols.md."""
+        try:
+            async with self._session.request(method, f"http://agent{path}", data=body) as response:
+                answer = await response.read()
+        except TimeoutError as error:
+            raise TransientError(
+                f"node agent at {self._socket} did not answer in {self._deadline_s:g} s; look at its log"
+            ) from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise TransientError(
+                f"node agent at {self._socket} cannot be reached; is onedock-agent running? ({error})"
+            ) from error
+        if response.status < 300:
+            return answer
+        message = self._error_in(answer) or f"node agent at {self._socket} answered {response.status}"
+        match response.status:
+            case 400 | 409:
+                raise TerminalError(message)
+            case 404:
+                raise NotFoundError(message)
+            case _:
+                raise TransientError(message)
+
+    @staticmethod
+    def _error_in(answer: bytes) -> str:
+        try:
+            return str(_JSON.validate_json(answer).get("error", ""))[:_ERROR_CHARS]
+        except ValidationError:
+            return ""

@@ -1,0 +1,122 @@
+"""Run by onedock-runtime for ``create``: names the VM's namespace in the bundle, then becomes runc.
+
+Standard library only, and little of it (pathlib and typing alone take as long as all the rest): this is on the way
+of every start. It runs under the node's own Python, which may be older than the one that ONEDock is installed with.
+"""
+
+# ruff: noqa: PTH101, PTH105, PTH116, PTH118, PTH123
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
+_UNBOUND = "no network namespace is bound to this container; start it through ONEDock (is onedock-agent running?)"
+_HOOK = "libnetwork-setkey"
+"""First argument of the hook by which Docker would take the container's namespace for its own network."""
+_HEXADECIMAL = frozenset("0123456789abcdef")
+
+
+class RefusalError(Exception):
+    """The container must not be created; the message says why."""
+
+
+def main(argv: list[str]) -> NoReturn:
+    """Patch, then run runc in this process. ``argv``: directory of bindings, path of runc, arguments of runc."""
+    bindings, runc, *arguments = argv
+    try:
+        namespace = bound_namespace(bindings, arguments[-1])
+        rewrite(os.path.join(option(arguments, "--bundle", "-b") or ".", "config.json"), namespace)
+    except RefusalError as error:
+        refuse(arguments, str(error))
+    os.execv(runc, [runc, *arguments])  # noqa: S606 - its own arguments, passed on
+
+
+def patch(config: dict[str, Any], namespace: str) -> dict[str, Any]:
+    """The bundle's configuration with its processes in ``namespace``, and without Docker's own network hook.
+
+    Raises RefusalError when the configuration has not the form of the OCI runtime specification.
+    """
+    linux = config.get("linux")
+    if not isinstance(linux, dict) or not isinstance(linux.get("namespaces", []), list):
+        raise RefusalError("config.json of the bundle has no list of namespaces; is this a Linux container?")
+    others = [one for one in linux.get("namespaces", []) if one.get("type") != "network"]
+    patched = {
+        **config,
+        "linux": {**linux, "namespaces": [*others, {"type": "network", "path": namespace}]},
+    }
+    if config.get("hooks"):
+        hooks = {
+            stage: [hook for hook in entries if (hook.get("args") or [""])[0] != _HOOK]
+            for stage, entries in config["hooks"].items()
+        }
+        patched["hooks"] = {stage: entries for stage, entries in hooks.items() if entries}
+    return patched
+
+
+def bound_namespace(bindings: str, container: str) -> str:
+    """Path of the namespace that the agent has bound to the container. Raises RefusalError."""
+    if len(container) != 64 or not _HEXADECIMAL.issuperset(container):
+        raise RefusalError(_UNBOUND)
+    try:
+        with open(os.path.join(bindings, container), encoding="utf-8") as file:
+            namespace = file.read()
+    except FileNotFoundError:
+        raise RefusalError(_UNBOUND) from None
+    except (OSError, ValueError) as error:
+        raise RefusalError(f"the namespace bound to this container cannot be read: {error}") from None
+    try:
+        found, own = os.stat(namespace), os.stat("/proc/self/ns/net")
+    except OSError:
+        raise RefusalError(f"network namespace {namespace} is missing; start the VM through ONEDock") from None
+    if found.st_dev != own.st_dev or found.st_ino == own.st_ino:
+        raise RefusalError(f"{namespace} is no network namespace of a VM; start the VM through ONEDock")
+    return namespace
+
+
+def rewrite(path: str, namespace: str) -> None:
+    """Replace the bundle's config.json whole by its patched form. Raises RefusalError."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            config = json.load(file)
+        if not isinstance(config, dict):
+            raise RefusalError(f"{path} is no JSON object")
+        draft = path + ".onedock"
+        with open(draft, "w", encoding="utf-8") as file:
+            json.dump(patch(config, namespace), file)
+        os.chmod(draft, os.stat(path).st_mode & 0o777)
+        os.replace(draft, path)
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise RefusalError(f"{path} cannot be used: {error}") from None
+
+
+def option(arguments: list[str], *names: str) -> str | None:
+    """Value of an option, in either of the forms ``--name value`` and ``--name=value``."""
+    for number, argument in enumerate(arguments):
+        name, equals, value = argument.partition("=")
+        if name in names:
+            return value if equals else "".join(arguments[number + 1 : number + 2])
+    return None
+
+
+def refuse(arguments: list[str], reason: str) -> NoReturn:
+    """End as runc does when it fails: the reason in its log, from where the engine takes it, and on stderr."""
+    message = "onedock-runtime: " + reason
+    if log := option(arguments, "--log"):
+        line = message
+        if option(arguments, "--log-format") == "json":
+            now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+            line = json.dumps({"level": "error", "msg": message, "time": now})
+        with open(log, "a", encoding="utf-8") as file:
+            file.write(line + "\n")
+    sys.exit(message)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,306 @@
+"""The agent's plan: it converges from any state, then rests; it never touches what is not ONEDock's."""
+
+from dataclasses import replace
+from ipaddress import ip_interface
+from typing import assert_never
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from onedock.nodeside.agent import steps
+from onedock.nodeside.agent.plan import is_disposable, plan
+from onedock.nodeside.agent.seen import (
+    BRIDGE_ALIAS,
+    BRIDGE_GROUP,
+    HostLink,
+    InnerLink,
+    Seen,
+    describe,
+    vm_alias,
+    vm_group,
+)
+from onedock.nodeside.agent.validate import InvalidRequestError, check_container, check_network
+from onedock.reconcilers.errors import TerminalError
+from onedock.reconcilers.model import Network, Nic, VmId
+
+VM = VmId(22001)
+ADDRESSES = ("10.0.0.1/24", "10.0.0.2/24", "10.0.0.3/24", "192.168.1.9/16", "2001:DB8::1/64", "fd00::7/48")
+GATEWAYS = ("10.0.0.254", "172.31.0.1", "2001:DB8::FF")
+
+
+class World:
+    """The pure twin of kernel and ``netlink``: applies steps to what was seen."""
+
+    def __init__(self, seen: Seen) -> None:
+        self.namespace = seen.namespace
+        self.loopback_up = seen.loopback_up
+        self.inner = {link.name: link for link in seen.inner}
+        self.host = dict(seen.host)
+        self._next = 1000
+
+    def seen(self) -> Seen:
+        return Seen(self.namespace, self.loopback_up, tuple(self.inner.values()), self.host)
+
+    def apply(self, step: steps.Step) -> None:
+        match step:
+            case steps.CreateNamespace():
+                assert not self.namespace
+                self.namespace = True
+            case steps.RaiseLoopback():
+                assert self.namespace
+                self.loopback_up = True
+            case steps.CreateBridge(name, mtu):
+                assert name not in self.host
+                self.host[name] = HostLink(name, self._index(), "bridge", BRIDGE_GROUP, mtu=mtu or 1500, up=True)
+            case steps.CreateVeth():
+                self._create_veth(step)
+            case steps.DeleteHostLink(name):
+                gone = self.host.pop(name)
+                assert gone.group == vm_group(VM), "only what is ours may be deleted"
+                self.inner = {link.name: link for link in self.inner.values() if link.peer != gone.index}
+            case steps.Label(name, alias):
+                self.host[name] = replace(self.host[name], alias=alias)
+            case steps.PlugIn(name, bridge):
+                assert self.host[bridge].kind == "bridge"
+                self.host[name] = replace(self.host[name], master=bridge)
+            case steps.RaiseHostLink(name):
+                self.host[name] = replace(self.host[name], up=True)
+            case steps.SetHostMtu(name, mtu):
+                self.host[name] = replace(self.host[name], mtu=mtu)
+            case steps.SetMac(name, mac):
+                self.inner[name] = replace(self.inner[name], mac=mac)
+            case steps.SetMtu(name, mtu):
+                self.inner[name] = replace(self.inner[name], mtu=mtu)
+            case steps.RemoveAddress(name, address):
+                rest = [one for one in self.inner[name].addresses if one != address]
+                assert len(rest) == len(self.inner[name].addresses) - 1
+                self.inner[name] = replace(self.inner[name], addresses=tuple(rest))
+            case steps.AddAddress(name, address):
+                assert address not in self.inner[name].addresses
+                self.inner[name] = replace(self.inner[name], addresses=_kernel_order(self.inner[name], address))
+            case steps.RaiseNic(name):
+                self.inner[name] = replace(self.inner[name], up=True, carrier=True)
+            case steps.RemoveGateway(name, gateway, metric):
+                rest_of = tuple(one for one in self.inner[name].gateways if one != (gateway, metric))
+                self.inner[name] = replace(self.inner[name], gateways=rest_of)
+            case steps.AddGateway(name, gateway, metric, onlink):
+                link = self.inner[name]
+                assert link.up, "the kernel takes no route over a link that is down"
+                reachable = any(_in_subnet(gateway, address) for address in link.addresses)
+                assert reachable or onlink
+                self.inner[name] = replace(link, gateways=(*link.gateways, (gateway, metric)))
+            case _:
+                assert_never(step)
+
+    def _create_veth(self, step: steps.CreateVeth) -> None:
+        assert step.host_name not in self.host
+        assert step.name not in self.inner
+        assert self.host[step.bridge].kind == "bridge"
+        ours, theirs = self._index(), self._index()
+        mtu = step.mtu or 1500
+        group = vm_group(step.vm)
+        self.host[step.host_name] = HostLink(
+            step.host_name, ours, "veth", group, mtu=mtu, up=True, master=step.bridge, peer=theirs
+        )
+        self.inner[step.name] = InnerLink(step.name, theirs, "veth", step.mac, mtu, peer=ours)
+
+    def _index(self) -> int:
+        self._next += 1
+        return self._next
+
+
+def _in_subnet(gateway: str, address: str) -> bool:
+    return ip_interface(gateway).ip in ip_interface(address).network
+
+
+def _kernel_order(link: InnerLink, address: str) -> tuple[str, ...]:
+    """IPv4: first addresses of each subnet, then the others; IPv6: newest first."""
+    everything = [*link.addresses, address]
+    version4 = [one for one in everything if ":" not in one]
+    firsts: dict[object, str] = {}
+    for one in version4:
+        firsts.setdefault(ip_interface(one).network, one)
+    primary = [one for one in version4 if one in firsts.values()]
+    secondary = [one for one in version4 if one not in firsts.values()]
+    return (*primary, *secondary, *reversed([one for one in everything if ":" in one]))
+
+
+@st.composite
+def networks(draw: st.DrawFn) -> Network:
+    nics = []
+    for index in draw(st.lists(st.integers(0, 3), unique=True, max_size=3)):
+        addresses = draw(st.lists(st.sampled_from(ADDRESSES), max_size=4))
+        nics.append(
+            Nic(
+                index=index,
+                name=f"eth{index}",
+                host_name=f"one-{VM}-{index}",
+                mac=draw(st.sampled_from(("02:00:0A:00:00:01", "02:00:0a:00:00:02"))),
+                bridge=draw(st.sampled_from(("br0", "br1", "br2"))),
+                addresses=tuple(addresses),
+                gateways=tuple(draw(st.sampled_from(((), GATEWAYS[:1], GATEWAYS[1:2], GATEWAYS[1:])))),
+                mtu=draw(st.sampled_from((None, 1400, 9000))),
+            )
+        )
+    return Network(VM, tuple(nics))
+
+
+@st.composite
+def worlds(draw: st.DrawFn) -> Seen:
+    """A namespace in any state of repair, and a host with some bridges."""
+    host: dict[str, HostLink] = {}
+    for number, name in enumerate(("br0", "br1", "br2")):
+        if draw(st.booleans()):
+            group, alias = draw(st.sampled_from(((0, ""), (BRIDGE_GROUP, ""), (BRIDGE_GROUP, BRIDGE_ALIAS))))
+            mtu = draw(st.sampled_from((1500, 9000)))
+            host[name] = HostLink(name, 10 + number, "bridge", group, alias, mtu=mtu, up=draw(st.booleans()))
+    if not draw(st.booleans()):
+        return Seen(host=host)
+    inner = []
+    for index in draw(st.lists(st.integers(0, 4), unique=True, max_size=4)):
+        host_name = f"one-{VM}-{draw(st.sampled_from((index, index + 5)))}"
+        host[host_name] = HostLink(
+            host_name,
+            100 + index,
+            "veth",
+            vm_group(VM),
+            draw(st.sampled_from(("", vm_alias(VM)))),
+            mtu=draw(st.sampled_from((1400, 1500))),
+            up=draw(st.booleans()),
+            master=draw(st.sampled_from((None, *(name for name in host if name.startswith("br"))))),
+            peer=50 + index,
+        )
+        if draw(st.integers(0, 4)) == 0:
+            continue  # its other side is in a namespace that nobody finds any more
+        inner.append(
+            InnerLink(
+                f"eth{index}",
+                50 + index,
+                "veth",
+                draw(st.sampled_from(("02:00:0a:00:00:01", "02:ff:00:00:00:00"))),
+                draw(st.sampled_from((1400, 1500))),
+                up=draw(st.booleans()),
+                peer=100 + index,
+                addresses=tuple(map(str, map(ip_interface, draw(st.lists(st.sampled_from(ADDRESSES), unique=True))))),
+                gateways=tuple(draw(st.sampled_from(((), (("10.0.0.254", 100),), (("10.9.9.9", 7),))))),
+            )
+        )
+    return Seen(True, draw(st.booleans()), tuple(inner), host)
+
+
+@given(networks(), worlds())
+@settings(max_examples=400, deadline=None)
+def test_plan_converges_then_rests(wanted: Network, seen: Seen) -> None:
+    world = World(seen)
+    for step in plan(wanted, world.seen()):
+        world.apply(step)
+
+    assert plan(wanted, world.seen()) == ()
+    observed = describe(VM, world.seen(), wanted, ())
+    assert observed is not None
+    assert observed.provides(wanted)
+
+
+@given(networks(), worlds())
+@settings(max_examples=100, deadline=None)
+def test_what_is_not_ours_stays(wanted: Network, seen: Seen) -> None:
+    shared = {name: link for name, link in seen.host.items() if link.kind == "bridge" and link.group == 0}
+    world = World(seen)
+    for step in plan(wanted, seen):
+        world.apply(step)
+    for name, link in shared.items():
+        assert replace(world.host[name], up=link.up) == link
+
+
+NIC = Nic(0, "eth0", f"one-{VM}-0", "02:00:0a:00:00:01", "br0", ("10.0.0.1/24",), ("10.0.0.254",))
+
+
+def test_a_new_vm_takes_one_message_for_its_veth() -> None:
+    assert plan(Network(VM, (NIC,)), Seen(host={"br0": HostLink("br0", 9, "bridge", mtu=9000, up=True)})) == (
+        steps.CreateNamespace(),
+        steps.RaiseLoopback(),
+        steps.CreateVeth(VM, NIC.host_name, "eth0", NIC.mac, "br0", 9000),
+        steps.Label(NIC.host_name, f"onedock:{VM}"),
+        steps.AddAddress("eth0", "10.0.0.1/24"),
+        steps.RaiseNic("eth0"),
+        steps.AddGateway("eth0", "10.0.0.254", 100, onlink=False),
+    )
+
+
+@pytest.mark.parametrize(
+    ("nic", "seen", "cause"),
+    [
+        (NIC, Seen(host={"br0": HostLink("br0", 9, "")}), "br0 is no Linux bridge"),
+        (NIC, Seen(host={NIC.host_name: HostLink(NIC.host_name, 9, "veth")}), "is not ONEDock's"),
+        (NIC, Seen(True, inner=(InnerLink("eth0", 4, "dummy"),)), "is not ONEDock's"),
+        (replace(NIC, phydev="eth7"), Seen(), "physical device eth7 is missing"),
+        (replace(NIC, phydev="p0"), Seen(host={"p0": HostLink("p0", 3, master="br9")}), "is in bridge br9, not br0"),
+    ],
+)
+def test_a_conflict_is_terminal_and_names_cause_and_remedy(nic: Nic, seen: Seen, cause: str) -> None:
+    with pytest.raises(TerminalError, match=cause) as caught:
+        plan(Network(VM, (nic,)), seen)
+    assert cause in str(caught.value)[:100]
+    assert ";" in str(caught.value)
+
+
+def test_a_physical_device_without_master_is_plugged_in_and_raised() -> None:
+    made = plan(Network(VM, (replace(NIC, phydev="p0"),)), Seen(host={"p0": HostLink("p0", 3)}))
+    assert made.index(steps.CreateBridge("br0", None)) < made.index(steps.PlugIn("p0", "br0"))
+    assert steps.RaiseHostLink("p0") in made
+
+
+def test_only_an_empty_bridge_of_ours_is_disposable() -> None:
+    ours = HostLink("br0", 9, "bridge", BRIDGE_GROUP)
+    assert is_disposable(ours, frozenset(), frozenset())
+    assert is_disposable(ours, frozenset({"p0"}), frozenset({"p0"}))
+    assert not is_disposable(ours, frozenset({"p0", "one-8-0"}), frozenset({"p0"}))
+    assert not is_disposable(replace(ours, group=0), frozenset(), frozenset())
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"name": "../../etc"},
+        {"name": ".."},
+        {"name": "lo"},
+        {"name": "sixteen-letters!"},
+        {"bridge": "abcdefghijklmnop"},
+        {"bridge": "all"},
+        {"bridge": "a/b"},
+        {"bridge": ""},
+        {"host_name": "-a"},
+        {"host_name": "br0"},
+        {"phydev": "eth 0"},
+        {"mac": "02:00"},
+        {"mac": "01:00:00:00:00:01"},
+        {"mac": "00:00:00:00:00:00"},
+        {"addresses": ("10.0.0.1",)},
+        {"addresses": ("10.0.0.1/33",)},
+        {"addresses": ("224.0.0.1/24",)},
+        {"addresses": ("fe80::1%eth0/64",)},
+        {"addresses": ("10.0.0.1/24", "10.0.0.1/25")},
+        {"gateways": ("10.0.0.1", "10.0.0.2")},
+        {"gateways": ("gw.example",)},
+        {"mtu": 10},
+        {"mtu": 1000, "addresses": ("fd00::1/64",)},
+        {"index": -1},
+    ],
+)
+def test_what_no_kernel_could_do_is_refused(broken: dict[str, object]) -> None:
+    check_network(Network(VM, (NIC,)))
+    with pytest.raises(InvalidRequestError, match=";"):
+        check_network(Network(VM, (replace(NIC, **broken),)))  # type: ignore[arg-type]
+
+
+def test_nics_do_not_share_names_and_devices_are_in_one_bridge() -> None:
+    with pytest.raises(InvalidRequestError, match="same index"):
+        check_network(Network(VM, (NIC, NIC)))
+    other = replace(NIC, index=1, name="eth1", host_name="one-22001-1", bridge="br1", phydev="p0")
+    with pytest.raises(InvalidRequestError, match="cannot be in br0 and br1"):
+        check_network(Network(VM, (replace(NIC, phydev="p0"), other)))
+    with pytest.raises(InvalidRequestError, match="no VM id"):
+        check_network(Network(VmId(2**30)))
+    with pytest.raises(InvalidRequestError, match="no container id"):
+        check_container("../../" + "a" * 58)

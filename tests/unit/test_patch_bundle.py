@@ -1,0 +1,110 @@
+"""What onedock-runtime does to an OCI bundle, and when it refuses."""
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from onedock.nodeside.runtime.patch_bundle import RefusalError, bound_namespace, option, patch, refuse, rewrite
+
+NAMESPACE = "/run/netns/one-22002"
+CONTAINER = "0123456789abcdef" * 4
+CONFIG: dict[str, Any] = {
+    "ociVersion": "1.0.2",
+    "process": {"args": ["sh"], "user": {"uid": 0}},
+    "hooks": {
+        "prestart": [
+            {"path": "/proc/11/exe", "args": ["libnetwork-setkey", "-exec-root=/run/docker", CONTAINER, "abc"]},
+            {"path": "/usr/bin/gpu-hook", "args": ["gpu-hook", "prestart"]},
+        ],
+        "poststop": [{"path": "/usr/bin/clean"}],
+    },
+    "linux": {"namespaces": [{"type": "mount"}, {"type": "network"}, {"type": "pid"}], "resources": {}},
+}
+
+
+def networks(config: dict[str, Any]) -> list[dict[str, str]]:
+    return [one for one in config["linux"]["namespaces"] if one["type"] == "network"]
+
+
+def test_the_namespace_is_named_and_only_the_engines_own_hook_goes() -> None:
+    before = copy.deepcopy(CONFIG)
+    patched = patch(CONFIG, NAMESPACE)
+
+    assert before == CONFIG, "patch is pure"
+    assert networks(patched) == [{"type": "network", "path": NAMESPACE}]
+    assert patched["hooks"]["prestart"] == [{"path": "/usr/bin/gpu-hook", "args": ["gpu-hook", "prestart"]}]
+    assert patched["hooks"]["poststop"] == CONFIG["hooks"]["poststop"]
+    assert {**patched, "hooks": 0, "linux": 0} == {**CONFIG, "hooks": 0, "linux": 0}
+    assert patch(patched, NAMESPACE) == patched
+
+
+@pytest.mark.parametrize("namespaces", [[], [{"type": "network", "path": "/proc/1/ns/net"}]])
+def test_a_container_of_the_hosts_network_gets_the_vms_instead(namespaces: list[dict[str, str]]) -> None:
+    patched = patch({"linux": {"namespaces": namespaces}}, NAMESPACE)
+    assert networks(patched) == [{"type": "network", "path": NAMESPACE}]
+
+
+def test_a_stage_without_hooks_left_goes() -> None:
+    config = {"linux": {"namespaces": []}, "hooks": {"prestart": [{"path": "x", "args": ["libnetwork-setkey"]}]}}
+    assert patch(config, NAMESPACE)["hooks"] == {}
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{", '{"linux": 3}', '{"linux": {"namespaces": [1]}}', '{"linux":{},"hooks":7}']
+)
+def test_a_bundle_of_another_form_is_refused_and_left_alone(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "config.json"
+    file.write_text(text)
+    with pytest.raises(RefusalError):
+        rewrite(str(file), NAMESPACE)
+    assert file.read_text() == text
+
+
+def test_a_missing_bundle_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RefusalError, match="cannot be used"):
+        rewrite(str(tmp_path / "config.json"), NAMESPACE)
+
+
+def test_the_bundle_is_replaced_with_the_same_rights(tmp_path: Path) -> None:
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(CONFIG))
+    file.chmod(0o640)
+    rewrite(str(file), NAMESPACE)
+    assert networks(json.loads(file.read_text())) == [{"type": "network", "path": NAMESPACE}]
+    assert file.stat().st_mode & 0o777 == 0o640
+    assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.parametrize("container", ["", "short", "../" + "a" * 61, CONTAINER.upper(), CONTAINER])
+def test_an_unbound_container_is_refused_by_name_of_the_agent(container: str, tmp_path: Path) -> None:
+    with pytest.raises(RefusalError, match=r"no network namespace is bound to this container; .*onedock-agent"):
+        bound_namespace(str(tmp_path), container)
+
+
+def test_a_namespace_that_is_gone_or_none_or_the_nodes_own_is_refused(tmp_path: Path) -> None:
+    for content in ("/run/netns/one-22002-gone", str(tmp_path), "/proc/self/ns/net"):
+        (tmp_path / CONTAINER).write_text(content)
+        with pytest.raises(RefusalError, match="network namespace"):
+            bound_namespace(str(tmp_path), CONTAINER)
+
+
+def test_a_refusal_is_told_in_the_log_as_runc_would(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = tmp_path / "log.json"
+    with pytest.raises(SystemExit) as ended:
+        refuse(["--log", str(log), "--log-format", "json", "create", "--bundle", "/b", CONTAINER], "why; what")
+    assert ended.value.code == "onedock-runtime: why; what"
+    line = json.loads(log.read_text())
+    assert (line["level"], line["msg"]) == ("error", "onedock-runtime: why; what")
+
+    with pytest.raises(SystemExit):
+        refuse([f"--log={tmp_path}/plain", "create", CONTAINER], "why; what")
+    assert (tmp_path / "plain").read_text() == "onedock-runtime: why; what\n"
+
+
+def test_options_are_found_in_both_forms() -> None:
+    assert option(["create", "--bundle", "/b", "id"], "--bundle", "-b") == "/b"
+    assert option(["create", "-b=/b", "id"], "--bundle", "-b") == "/b"
+    assert option(["create", "id"], "--bundle") is None
