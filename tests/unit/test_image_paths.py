@@ -46,11 +46,10 @@ def rules(safe: Path) -> DirectoryRules:
 @pytest.mark.parametrize(
     ("safe_dirs", "restricted_dirs", "path", "allowed"),
     [
-        (None, None, "/var/tmp/x", True),
-        (None, None, "/var/tmpx/x", False),
-        (None, None, "/etc/passwd", False),
-        ("", None, "/var/tmp/x", False),
-        ("/a /b", None, "/b/x", True),
+        ("", "", "/var/tmp/x", True),
+        ("", "", "/var/tmpx/x", False),
+        ("", "", "/etc/passwd", False),
+        ("/a /b", "", "/b/x", True),
         ("/a", "/etc /var", "/home/x", True),
         ("/a", "/etc /var", "/var/x", False),
         ("/var/tmp", "/etc /var", "/var/tmp/x", True),
@@ -58,9 +57,7 @@ def rules(safe: Path) -> DirectoryRules:
         ("/", "/etc", "/etc/passwd", True),
     ],
 )
-def test_rules_of_a_datastore(
-    safe_dirs: str | None, restricted_dirs: str | None, path: str, allowed: bool
-) -> None:
+def test_rules_of_a_datastore(safe_dirs: str, restricted_dirs: str, path: str, allowed: bool) -> None:
     assert DirectoryRules.from_template(safe_dirs, restricted_dirs).allow(path) is allowed
 
 

@@ -91,9 +91,7 @@ def test_paths_that_cannot_be_read_say_so_in_one_line(path: str) -> None:
 
 
 def test_names_without_registry_come_from_the_default_one() -> None:
-    assert parse_path("docker://alpine", "mirror.example:5000") == RegistryImage(
-        "mirror.example:5000", "alpine"
-    )
+    assert parse_path("docker://alpine", "mirror.example:5000") == RegistryImage("mirror.example:5000", "alpine")
 
 
 def test_what_skopeo_and_the_registry_are_told() -> None:

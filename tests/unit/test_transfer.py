@@ -115,9 +115,7 @@ def test_a_disk_is_told_from_the_directory() -> None:
     assert Delete(at("node1", "disk.1.snap"), VM, 101).disk_id is None
 
 
-@pytest.mark.parametrize(
-    "action", ["clone", "ln", "delete", "mv", "mvds", "cpds", "context", "mkimage", "monitor"]
-)
+@pytest.mark.parametrize("action", ["clone", "ln", "delete", "mv", "mvds", "cpds", "context", "mkimage", "monitor"])
 @pytest.mark.parametrize(
     "line", ["", "x", "24000 100", "host:relative 24000 100", ":/x 24000 100", f"{ON_NODE1} -1 100"]
 )
