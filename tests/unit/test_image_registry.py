@@ -143,7 +143,8 @@ async def test_credentials_do_not_travel_to_strange_places(realm: str, tmp_path:
         (200, b'{"config": {}, "layers": []}', TerminalError, "damaged"),
         (200, b'{"config": {"digest": "c", "size": -5}, "layers": []}', TerminalError, "damaged"),
         (200, b'{"manifests": []}', TerminalError, "no image for linux/amd64"),
-        (200, b'{"manifests": [{"digest": "x"}]}', TerminalError, "index within"),
+        (200, b'{"manifests": [{"digest": "../../../other/manifests/1"}]}', TerminalError, "damaged"),
+        (200, b'{"manifests": [{"digest": "sha256:%s"}]}' % (b"0" * 64), TerminalError, "tampered"),
         (200, bytes(5_000_000), TerminalError, "too much"),
     ],
 )
@@ -187,19 +188,23 @@ async def test_a_certificate_must_be_trusted(trusted: bool, certificate: Path, m
                 await registry.manifest("1", Platform())
 
 
+def digest_for(platform: str) -> str:
+    return f"sha256:{hashlib.sha256(platform.encode()).hexdigest()}"
+
+
 def index(*platforms: str) -> bytes:
-    parts = [platform.split("/") for platform in platforms]
-    entries = [
-        {"digest": name, "platform": {"os": part[0], "architecture": part[1], "variant": (*part, "")[2]}}
-        for name, part in zip(platforms, parts, strict=True)
-    ]
+    entries = []
+    for platform in platforms:
+        system, architecture, variant = (*platform.split("/"), "")[:3]
+        kind = {"os": system, "architecture": architecture, "variant": variant}
+        entries.append({"digest": digest_for(platform), "platform": kind})
     return json.dumps({"manifests": entries}).encode()
 
 
 def test_the_baseline_of_a_platform_is_preferred() -> None:
     both = index("linux/amd64/v3", "windows/amd64", "linux/amd64", "linux/arm64/v8")
-    assert read_manifest(both, Platform("amd64")) == "linux/amd64"
-    assert read_manifest(both, Platform("arm64")) == "linux/arm64/v8"
+    assert read_manifest(both, Platform("amd64")) == digest_for("linux/amd64")
+    assert read_manifest(both, Platform("arm64")) == digest_for("linux/arm64/v8")
     with pytest.raises(TerminalError, match="there is linux/amd64, linux/arm64, windows/amd64"):
         read_manifest(both, Platform("s390x"))
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from onedock.controller.images.source import is_digest
 from onedock.reconcilers.errors import TerminalError
 
 ACCEPT = (
@@ -97,4 +98,7 @@ def _choose(entries: Iterable[Any], wanted: Platform) -> str:
             f"no image for {wanted}: there is {', '.join(sorted(set(offered))[:8]) or 'none at all'}; "
             "choose another image or tag"
         )
-    return min(fitting)[1]
+    digest = min(fitting)[1]
+    if not is_digest(digest):  # it becomes part of an address, and the answer is held against it
+        raise TerminalError("the index of the image is damaged: a digest is none; push the image anew")
+    return digest

@@ -117,7 +117,7 @@ def parse_path(path: str, default_registry: str = DOCKER_HUB) -> ImageSource:
 def parse_name(name: str, default_registry: str = DOCKER_HUB) -> RegistryImage:
     """Read ``[registry/]name[:tag][@digest]``. Raises TerminalError naming the part that is wrong."""
     rest, at, digest = name.partition("@")
-    if at and not _DIGEST.fullmatch(digest):
+    if at and not is_digest(digest):
         raise TerminalError(f"{digest[:80]!r} is no digest: write NAME@sha256: and 64 hexadecimal digits")
     first, slash, others = rest.partition("/")
     explicit = bool(slash) and ("." in first or ":" in first or first == "localhost")
@@ -143,7 +143,7 @@ def stored_reference(source: str) -> Stored:
     """Read a SOURCE, with or without ``docker://``. Raises TerminalError: it is not one of ONEDock's."""
     name, _, digest = source.removeprefix(SCHEME).partition("@")
     registry, _, repository = name.partition("/")
-    if not (_DIGEST.fullmatch(digest) and _is_registry(registry) and _is_repository(repository)):
+    if not (is_digest(digest) and _is_registry(registry) and _is_repository(repository)):
         raise TerminalError(
             f"SOURCE {source[:80]!r} is no image of ONEDock: it must be docker://REGISTRY/NAME@sha256:…; "
             "register the image anew with PATH"
@@ -160,6 +160,11 @@ def _remote_archive(url: str) -> RemoteArchive:
     if not valid:
         raise TerminalError(f"{url[:80]!r} is no URL of an archive: write http(s)://HOST[:PORT]/PATH")
     return RemoteArchive(url)
+
+
+def is_digest(text: str) -> bool:
+    """Whether it is ``sha256:`` and 64 hexadecimal digits, the only kind that is used."""
+    return _DIGEST.fullmatch(text) is not None
 
 
 def _is_registry(text: str) -> bool:
