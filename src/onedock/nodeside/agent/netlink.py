@@ -22,7 +22,8 @@ _IFA_F_NODAD = 0x02
 _RTNH_F_ONLINK = 4
 _RTPROT_STATIC = 4
 _FAMILY = {False: 2, True: 10}
-_ROUNDS = 3
+_ROUNDS = 4
+"""The last one only looks, unless others interfere."""
 
 _REFUSALS = frozenset(
     {
@@ -47,17 +48,19 @@ def observe(vm: VmId, known: Network | None) -> Seen:
 def ensure(network: Network) -> Seen:
     """Make it so and return what is there then. Raises TerminalError (see ``plan``) or TransientError."""
     with _Kernel(network.vm) as kernel:
+        trouble: TransientError | None = None
         for _ in range(_ROUNDS):
             seen = kernel.read(network)
             todo = plan(network, seen)
             if not todo:
                 return seen
-            for step in todo:
-                kernel.apply(step)
-        seen = kernel.read(network)
-        if todo := plan(network, seen):
-            raise TransientError(f"network of VM {network.vm} does not settle: something on the node undoes {todo[0]}")
-        return seen
+            try:
+                for step in todo:
+                    kernel.apply(step)
+            except TransientError as error:
+                # A link went in between, as those of a deleted namespace do, some time after it: look again.
+                trouble = error
+    raise trouble or TransientError(f"network of VM {network.vm} does not settle: something on the node undoes it")
 
 
 def remove(vm: VmId) -> None:
@@ -124,10 +127,9 @@ class _Kernel:
             self._apply(step)
         except NetlinkError as error:
             reason = os.strerror(error.code) if error.code else str(error)
-            kind = TerminalError if error.code in _REFUSALS else TransientError
-            raise kind(
-                f"the node's kernel refuses {step} ({reason}); correct the NIC's addresses and devices"
-            ) from error
+            if error.code in _REFUSALS:
+                raise TerminalError(f"the node's kernel refuses {step}: {reason}; correct the NIC") from error
+            raise TransientError(f"{step} failed on the node: {reason}; it is tried again") from error
 
     def _apply(self, step: steps.Step) -> None:
         match step:
