@@ -1,0 +1,145 @@
+"""Virtual networks and security groups: making them from templates, and NICs from them."""
+
+from onedock.lab.opennebula import leases
+from onedock.lab.opennebula.objects import AddressRange, SecurityGroup, VirtualNetwork, Vm
+from onedock.lab.opennebula.templates import Template, Vector, get, vectors
+
+INHERITED = (
+    "VLAN_TAGGED_ID",
+    "FILTER",
+    "FILTER_IP_SPOOFING",
+    "FILTER_MAC_SPOOFING",
+    "MTU",
+    "METRIC",
+    "IP6_METRIC",
+    "METHOD",
+    "IP6_METHOD",
+    "INBOUND_AVG_BW",
+    "INBOUND_PEAK_BW",
+    "INBOUND_PEAK_KB",
+    "OUTBOUND_AVG_BW",
+    "OUTBOUND_PEAK_BW",
+    "OUTBOUND_PEAK_KB",
+    "CONF",
+    "BRIDGE_CONF",
+    "OVS_BRIDGE_CONF",
+    "IP_LINK_CONF",
+    "EXTERNAL_IP",
+    "GATEWAY",
+    "DNS",
+    "VXLAN_MODE",
+    "VXLAN_TEP",
+    "VXLAN_MC",
+    "CVLANS",
+    "QINQ_TYPE",
+    "TRUST",
+    "SPOOFCHK",
+)
+"""Network attributes that a NIC takes over (INHERIT_VNET_ATTR of the default oned.conf)."""
+
+_FIRST_VLAN = 2
+
+
+class NetworkTemplateError(Exception):
+    """The network cannot be made; the message is what oned answers."""
+
+
+def new_network(number: int, template: Template) -> VirtualNetwork:
+    """A network from the attributes of ``one.vn.allocate``.
+
+    Raises:
+        NetworkTemplateError: NAME, VN_MAD or what the driver needs is missing.
+    """
+    driver = get(template, "VN_MAD")
+    if not driver:
+        raise NetworkTemplateError("No VN_MAD in template for Virtual Network.")
+    name = get(template, "NAME")
+    if not name:
+        raise NetworkTemplateError("No NAME in template for Virtual Network.")
+    automatic = get(template, "AUTOMATIC_VLAN_ID").upper() == "YES"
+    vlan = str(_FIRST_VLAN + number) if automatic else get(template, "VLAN_ID")
+    ranges = [leases.new_range(vector, ar_id) for ar_id, vector in enumerate(vectors(template, "AR"))]
+    kept = {key: values for key, values in template.items() if key not in ("NAME", "AR", "AUTOMATIC_VLAN_ID")}
+    bridge = get(template, "BRIDGE")
+    if not bridge:
+        # vxlan bridges carry the network's id because several networks may share one automatic VLAN range
+        bridge = f"onebr.{vlan}" if driver == "802.1Q" else f"onebr{number}"
+    defaults: Template = {
+        "BRIDGE": [bridge],
+        "BRIDGE_TYPE": ["linux"],
+        "OUTER_VLAN_ID": [""],
+        "PHYDEV": [""],
+        "SECURITY_GROUPS": ["0"],
+    }
+    if not automatic:
+        defaults["VLAN_ID"] = [vlan]
+    return VirtualNetwork(number, name, defaults | kept, vlan, automatic, ranges)
+
+
+def new_nic(network: VirtualNetwork, asked: Vector, vm_id: int, nic_id: int) -> Vector:
+    """A NIC (or NIC_ALIAS) of a VM on this network, with a lease taken.
+
+    Raises:
+        onedock.lab.opennebula.leases.NoLeaseError: No address is free.
+    """
+    range_, lease = leases.take(network, vm_id, asked)
+    nic = dict(asked) | lease
+    nic |= {
+        "AR_ID": range_.attributes["AR_ID"],
+        "BRIDGE": get(network.template, "BRIDGE"),
+        "BRIDGE_TYPE": get(network.template, "BRIDGE_TYPE"),
+        "CLUSTER_ID": "0",
+        "NETWORK": network.name,
+        "NETWORK_ID": str(network.id),
+        "NIC_ID": str(nic_id),
+        "TARGET": f"one-{vm_id}-{nic_id}",
+        "VN_MAD": get(network.template, "VN_MAD"),
+    }
+    for name, value in (("PHYDEV", get(network.template, "PHYDEV")), ("VLAN_ID", network.vlan_id)):
+        if value:
+            nic[name] = value
+    for name in INHERITED:
+        value = range_.attributes.get(name) or get(network.template, name)
+        if value and name not in nic:
+            nic[name] = value
+    nic.setdefault("NAME", f"NIC{nic_id}")
+    groups = [group for source in (asked, range_.attributes) for group in source.get("SECURITY_GROUPS", "").split(",")]
+    groups = sorted({*groups, *get(network.template, "SECURITY_GROUPS").split(",")} - {""}, key=int)
+    nic["SECURITY_GROUPS"] = ",".join(groups)
+    return nic
+
+
+def range_of(network: VirtualNetwork, nic: Vector) -> AddressRange:
+    """The address range that the NIC's lease is from."""
+    return next(range_ for range_ in network.ranges if range_.attributes["AR_ID"] == nic["AR_ID"])
+
+
+def used_groups(vm: Vm) -> list[int]:
+    """Ids of the security groups of all NICs, in their first order of appearance."""
+    nics = vectors(vm.template, "NIC") + vectors(vm.template, "NIC_ALIAS")
+    texts = [text for nic in nics for text in nic["SECURITY_GROUPS"].split(",") if text]
+    return list(dict.fromkeys(int(text) for text in texts))
+
+
+def set_rules(vm: Vm, groups: dict[int, SecurityGroup]) -> None:
+    """Writes the rules of all used security groups into the VM."""
+    rules = [
+        rule | {"SECURITY_GROUP_ID": str(number), "SECURITY_GROUP_NAME": groups[number].name}
+        for number in sorted(used_groups(vm))
+        if number in groups
+        for rule in vectors(groups[number].template, "RULE")
+    ]
+    vm.template.pop("SECURITY_GROUP_RULE", None)
+    if rules:
+        vm.template["SECURITY_GROUP_RULE"] = list(rules)
+
+
+def default_security_group() -> SecurityGroup:
+    """Security group 0: everything is allowed."""
+    rules: Template = {
+        "RULE": [
+            {"PROTOCOL": "ALL", "RULE_TYPE": "OUTBOUND"},
+            {"PROTOCOL": "ALL", "RULE_TYPE": "INBOUND"},
+        ]
+    }
+    return SecurityGroup(0, "default", rules)
