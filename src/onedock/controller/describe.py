@@ -1,7 +1,7 @@
 """The spec of a VM from its document and the template of its image, which only oned has."""
 
 from onedock.config.settings import ContainerSettings
-from onedock.controller.documents import VmDocument
+from onedock.controller.documents import VmDocument, parse_id
 from onedock.controller.oned import Oned
 from onedock.controller.spec import build_spec, root_disk
 from onedock.reconcilers.errors import NotFoundError
@@ -18,9 +18,9 @@ async def describe(oned: Oned, settings: ContainerSettings, vm: VmDocument, node
         TransientError: oned does not answer.
         TerminalError: the template asks for something that cannot be done.
     """
-    image = root_disk(vm).get("IMAGE_ID", "")
+    image = parse_id(root_disk(vm).get("IMAGE_ID", ""))
     try:
-        attributes = await oned.image_attributes(int(image)) if image.isdigit() else {}
+        attributes = {} if image is None else await oned.image_attributes(image)
     except NotFoundError:
         attributes = {}  # deleted while the VM lives: what the disk inherited still counts
     return build_spec(vm, node=node, image_attributes=attributes, settings=settings)

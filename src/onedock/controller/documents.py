@@ -4,6 +4,7 @@ Pure. Called by ``requests`` for driver messages and by ``resync`` for pool docu
 protocol reference, sections 2.1 and 2.2; values are untrusted text.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from xml.etree.ElementTree import Element
@@ -14,6 +15,8 @@ from onedock.reconcilers.model import NodeName, VmId
 
 Attributes = Mapping[str, str]
 _NO_NODE = NodeName("")
+_NUMBER = re.compile(r"-?[0-9]{1,18}", re.ASCII)
+_ID = re.compile(r"[0-9]{1,9}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +76,18 @@ def text_of(element: Element, path: str) -> str:
 
 
 def number_of(element: Element, path: str, default: int = 0) -> int:
-    """The integer at ``path``. Raises TerminalError when something else stands there."""
+    """The integer at ``path``, of at most 18 digits. Raises TerminalError when something else stands there."""
     text = text_of(element, path)
     if not text:
         return default
-    try:
-        return int(text)
-    except ValueError:
-        raise TerminalError(f"{path} is not a number: {text[:40]!r}") from None
+    if not _NUMBER.fullmatch(text):
+        raise TerminalError(f"{path} is not a number: {text[:40]!r}")
+    return int(text)
+
+
+def parse_id(text: str) -> int | None:
+    """The id that ``text`` is; None when it is none: oned's ids are 32 bits, and ``isdigit`` takes more for digits."""
+    return int(text) if _ID.fullmatch(text) else None
 
 
 def _vector(element: Element) -> dict[str, str]:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 
 from onedock.config.settings import ContainerSettings
-from onedock.controller.documents import Attributes, VmDocument
+from onedock.controller.documents import Attributes, VmDocument, parse_id
 from onedock.reconcilers.errors import TerminalError
 from onedock.reconcilers.model import Network, Nic
 
@@ -51,17 +51,20 @@ def resolver(vm: VmDocument, extra: tuple[str, ...]) -> tuple[tuple[str, ...], t
 
 
 def _nic_id(nic: Attributes) -> int:
-    text = nic.get("NIC_ID", "")
-    if not text.isdigit():
-        raise TerminalError(f"NIC_ID is not a number: {text[:40]!r}")
-    return int(text)
+    index = parse_id(nic.get("NIC_ID", ""))
+    if index is None:
+        raise TerminalError(f"NIC_ID is not a number: {nic.get('NIC_ID', '')[:40]!r}")
+    return index
 
 
 def _address(text: str, what: str) -> str:
     try:
-        return str(ipaddress.ip_address(text))
+        address = ipaddress.ip_address(text)
     except ValueError:
         raise TerminalError(f"{what} is not an IP address: {text[:60]!r}") from None
+    if "%" in text:  # any text may follow, line ends included
+        raise TerminalError(f"{what} must be an address without a zone, not {text[:60]!r}")
+    return str(address)
 
 
 def _nic(vm: VmDocument, nic: Attributes, position: int, default_prefix: int) -> Nic:
@@ -88,7 +91,7 @@ def _nic(vm: VmDocument, nic: Attributes, position: int, default_prefix: int) ->
         mac=mac,
         bridge=bridge,
         addresses=tuple(dict.fromkeys(_addresses(vm, nic, index, default_prefix))),
-        gateways=tuple(_gateways(context, nic, index)),
+        gateways=_gateways(context, nic, index),
         mtu=mtu,
         phydev=_device(phydev, f"{where}: PHYDEV") if phydev else None,
     )
@@ -103,9 +106,10 @@ def _device(name: str, what: str) -> str:
 def _mtu(text: str, where: str) -> int | None:
     if not text.strip():
         return None
-    if not text.strip().isdigit() or int(text) not in _MTU_RANGE:
+    mtu = parse_id(text.strip())
+    if mtu not in _MTU_RANGE:
         raise TerminalError(f"{where}: MTU must be a number from 68 to 65535, not {text[:20]!r}")
-    return int(text)
+    return mtu
 
 
 def _addresses(vm: VmDocument, nic: Attributes, index: int, default_prefix: int) -> Iterator[str]:
@@ -135,8 +139,11 @@ def _with_prefix(address: str, mask: str) -> str:
         raise TerminalError(f"{address[:45]}/{mask[:20]} is not an address with its mask") from None
 
 
-def _gateways(context: Attributes, nic: Attributes, index: int) -> Iterator[str]:
-    for name in (f"ETH{index}_GATEWAY", f"ETH{index}_IP6_GATEWAY"):
-        fallback = "GATEWAY" if name.endswith(f"{index}_GATEWAY") else "GATEWAY6"
-        if gateway := (context.get(name) or nic.get(fallback) or "").strip():
-            yield _address(gateway, fallback)
+def _gateways(context: Attributes, nic: Attributes, index: int) -> tuple[str, ...]:
+    """The default gateways, at most one per family."""
+    found: dict[int, str] = {}
+    for name, fallback in (("GATEWAY", "GATEWAY"), ("IP6_GATEWAY", "GATEWAY6")):
+        if text := (context.get(f"ETH{index}_{name}") or nic.get(fallback) or "").strip():
+            gateway = _address(text, name)
+            found.setdefault(ipaddress.ip_address(gateway).version, gateway)
+    return tuple(found.values())

@@ -6,11 +6,10 @@ untrusted. Sources of facts: protocol reference 6.4 (NIC), 8 (CONTEXT), 3.4 and 
 
 import re
 import shlex
-from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 
 from onedock.config.settings import ContainerSettings
-from onedock.controller.documents import Attributes, VmDocument
+from onedock.controller.documents import Attributes, VmDocument, parse_id
 from onedock.controller.images.source import stored_reference
 from onedock.controller.nics import build_network, resolver
 from onedock.reconcilers.errors import TerminalError
@@ -22,6 +21,8 @@ MAX_ENV_BYTES = 128 * 1024 - 1
 """The kernel's limit of one argument or environment string (MAX_ARG_STRLEN), its final zero left out."""
 MAX_ENVIRONMENT_BYTES = 1024 * 1024
 """Half of the kernel's default room for all arguments and variables."""
+MAX_SPLIT_CHARACTERS = 128 * 1024
+"""``shlex`` takes time with the square of a word's length: a word of one million would stop everything for 25 s."""
 _CONTEXT_INTERNAL = frozenset({"DISK_ID", "TARGET"})
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*\Z")
 _HOSTNAME_LABEL = re.compile(r"[^A-Za-z0-9-]+")
@@ -52,10 +53,10 @@ def root_disk(vm: VmDocument) -> Attributes:
 
 
 def _disk_id(disk: Attributes) -> int:
-    text = disk.get("DISK_ID", "")
-    if not text.isdigit():
-        raise TerminalError(f"DISK_ID is not a number: {text[:40]!r}")
-    return int(text)
+    index = parse_id(disk.get("DISK_ID", ""))
+    if index is None:
+        raise TerminalError(f"DISK_ID is not a number: {disk.get('DISK_ID', '')[:40]!r}")
+    return index
 
 
 def build_spec(vm: VmDocument, *, node: NodeName, image_attributes: Attributes, settings: ContainerSettings) -> VmSpec:
@@ -115,20 +116,26 @@ def split_command(text: str, attribute: str) -> tuple[str, ...]:
     """Split a command line into words by the rules of a shell's quotes; no shell ever sees it.
 
     Raises:
-        TerminalError: quotes do not match.
+        TerminalError: quotes do not match, a word is too long, or there is none.
     """
-    try:
-        words = shlex.split(text)
-    except ValueError as error:
-        raise TerminalError(f"{attribute} cannot be split into words: {error}: {text[:60]!r}") from None
+    words = _split(text, attribute)
     if not words:
         raise TerminalError(f"{attribute} is empty: {text[:60]!r}")
     for word in words:
         if len(word.encode()) > MAX_ENV_BYTES:
             raise TerminalError(
-                f"{attribute} has a word of {len(word)} characters; the kernel's limit is {MAX_ENV_BYTES}"
+                f"{attribute} has a word of {len(word)} characters; the kernel's limit is {MAX_ENV_BYTES} bytes"
             )
     return tuple(words)
+
+
+def _split(text: str, attribute: str) -> list[str]:
+    if len(text) > MAX_SPLIT_CHARACTERS:
+        raise TerminalError(f"{attribute} has {len(text)} characters; at most {MAX_SPLIT_CHARACTERS} work; shorten it")
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise TerminalError(f"{attribute} cannot be split into words: {error}: {text[:60]!r}") from None
 
 
 def host_name(vm: VmDocument) -> str:
@@ -163,7 +170,8 @@ def memory_bytes(attributes: Attributes) -> int:
     text = attributes.get("MEMORY", "").strip()
     if not text:
         raise TerminalError("the VM has no MEMORY; set it in the template (MB)")
-    return int(_decimal(text, "MEMORY")) * 1024 * 1024
+    # Never 0, which would mean no limit; the engine says what it needs at least.
+    return max(int(_decimal(text, "MEMORY") * 1024 * 1024), 1)
 
 
 def environment(vm: VmDocument, image_attributes: Attributes, notes: list[str]) -> tuple[tuple[str, str], ...]:
@@ -196,7 +204,7 @@ def environment(vm: VmDocument, image_attributes: Attributes, notes: list[str]) 
             raise TerminalError(
                 f"DOCKER_ENV: {name[:40]} has {len(value)} characters; the kernel's limit is {MAX_ENV_BYTES}"
             )
-    total = sum(len(name) + len(value) + 2 for name, value in merged.items())
+    total = sum(len(name) + len(value.encode(errors="surrogateescape")) + 2 for name, value in merged.items())
     if total > MAX_ENVIRONMENT_BYTES:
         raise TerminalError(
             f"the environment has {total} bytes in all; at most {MAX_ENVIRONMENT_BYTES} work; "
@@ -207,12 +215,8 @@ def environment(vm: VmDocument, image_attributes: Attributes, notes: list[str]) 
 
 def _assignments(text: str) -> dict[str, str]:
     """``A=1 B="two words"`` as a dict."""
-    try:
-        words: Sequence[str] = shlex.split(text)
-    except ValueError as error:
-        raise TerminalError(f"DOCKER_ENV cannot be split into words: {error}: {text[:60]!r}") from None
     pairs: dict[str, str] = {}
-    for word in words:
+    for word in _split(text, "DOCKER_ENV"):
         name, separator, value = word.partition("=")
         if not separator:
             raise TerminalError(f"DOCKER_ENV must be NAME=value words, found {word[:40]!r}; quote values with blanks")
