@@ -59,9 +59,7 @@ def load(engine: PrivateEngine, image: Image = IGNORES_TERM, *, tag: str = "oned
     return image_id
 
 
-def write_docker_archive(
-    path: Path, image: Image = IGNORES_TERM, *, tag: str = "onedock-test:busybox"
-) -> None:
+def write_docker_archive(path: Path, image: Image = IGNORES_TERM, *, tag: str = "onedock-test:busybox") -> None:
     """Write what ``docker save <tag>`` writes."""
     path.write_bytes(_docker_archive(image, tag))
 
@@ -83,9 +81,7 @@ def write_oci_archive(path: Path, image: Image = IGNORES_TERM, *, tag: str = "bu
     entry["annotations"] = {"org.opencontainers.image.ref.name": tag}
     blobs = [(f"blobs/sha256/{_sha256(blob)}", blob) for blob in (packed, config, manifest)]
     index = _json({"schemaVersion": 2, "manifests": [entry]})
-    path.write_bytes(
-        _tar([("oci-layout", _json({"imageLayoutVersion": "1.0.0"})), ("index.json", index), *blobs])
-    )
+    path.write_bytes(_tar([("oci-layout", _json({"imageLayoutVersion": "1.0.0"})), ("index.json", index), *blobs]))
 
 
 def _docker_archive(image: Image, tag: str) -> bytes:

@@ -41,9 +41,7 @@ def snapshot() -> Traces:
         namespaces=frozenset(path.name for path in Path("/run/netns").glob("o*") if _ours(path.name)),
         links=frozenset(_links()),
         mounts=frozenset(str(point) for point in processes.mounts_below(Path("/")) if "/odt-" in point),
-        cgroups=frozenset(
-            str(path) for depth in ("", "*/") for path in processes.CGROUPS.glob(f"{depth}odt-*")
-        ),
+        cgroups=frozenset(str(path) for depth in ("", "*/") for path in processes.CGROUPS.glob(f"{depth}odt-*")),
         directories=frozenset(map(str, temporary)),
     )
 
@@ -53,9 +51,7 @@ def assert_nothing_leaked(before: Traces, after: Traces) -> None:
 
     While another test run is at work on this machine, only what bears this run's mark counts.
     """
-    left = {
-        item.name: sorted(getattr(after, item.name) - getattr(before, item.name)) for item in fields(Traces)
-    }
+    left = {item.name: sorted(getattr(after, item.name) - getattr(before, item.name)) for item in fields(Traces)}
     if _other_runs():
         left = {name: [item for item in items if processes.RUN in item] for name, items in left.items()}
     leaked = {name: items for name, items in left.items() if items}

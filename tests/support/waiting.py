@@ -3,12 +3,20 @@
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar, overload
 
 T = TypeVar("T")
 
 
-async def eventually(predicate: Callable[[], T | Awaitable[T]], *, within: float = 10.0, what: str = "") -> T:
+@overload
+async def eventually(predicate: Callable[[], Awaitable[T | None]], *, within: float = 10.0, what: str = "") -> T: ...
+
+
+@overload
+async def eventually(predicate: Callable[[], T | None], *, within: float = 10.0, what: str = "") -> T: ...
+
+
+async def eventually(predicate: Callable[[], Any], *, within: float = 10.0, what: str = "") -> Any:
     """Call ``predicate`` (plain or async) until its result is true, and return that.
 
     Raises AssertionError after ``within`` seconds, with the last result or the last AssertionError of the
@@ -18,7 +26,7 @@ async def eventually(predicate: Callable[[], T | Awaitable[T]], *, within: float
     deadline = loop.time() + within
     while True:
         failure: AssertionError | None = None
-        result: T | None = None
+        result = None
         try:
             outcome = predicate()
             result = await outcome if inspect.isawaitable(outcome) else outcome

@@ -248,7 +248,8 @@ def _adopted(found: Container | None, vm: VmId, *, instance: str, spec: Containe
     """Who holds the name already: the one that we want, from a call whose answer was lost, or another."""
     name = container_name(vm)
     if found is None or found.phase in {Phase.REMOVING, Phase.DEAD}:
-        raise TransientError(f"the name {name} is still taken by a container that is being removed")
+        # The engine reserves a name before the container can be found by it, and frees it after it is gone.
+        raise TransientError(f"the name {name} is taken by a container that is just being made or removed")
     if found.vm != vm:
         raise TerminalError(f"the name {name} is taken by a container that is not ONEDock's; remove or rename it")
     if found.instance != instance:

@@ -20,27 +20,20 @@ _PREFIXES = re.compile(
 )
 _SUFFIX = re.compile(r"(?:: unknown)+$")
 _COMMAND = re.compile(r'exec: "(?P<command>.*?)": (?P<reason>.*)', re.DOTALL)
-_NO_USER = re.compile(r"unable to find (?P<kind>user|group) (?P<name>.*?): ")
+_NO_USER = re.compile(r"unable to find (?P<kind>user|group) (?P<name>.*?): (?P<reason>.*)")
 
+_NO_IMAGE = "the registry does not have the image"
 # (words of a pull's error, whether trying again can help, what to say before the engine's own words)
 _PULL = (
-    (("manifest unknown", "no such manifest", "name unknown"), False, "the registry does not have the image"),
+    (("manifest unknown", "no such manifest", "name unknown", "name not known"), False, _NO_IMAGE),
     (("no matching manifest",), False, "the image is not made for this machine's architecture"),
-    (
-        ("no basic auth", "unauthorized", "authentication required"),
-        False,
-        "the registry refuses the credentials",
-    ),
+    (("no basic auth", "unauthorized", "authentication required"), False, "the registry refuses the credentials"),
     (("denied", "forbidden"), False, "the registry refuses access to the image"),
-    (
-        ("http response to https client",),
-        False,
-        "the registry speaks plain HTTP; list it in insecure-registries",
-    ),
+    (("http response to https client",), False, "the registry speaks plain HTTP; list it in insecure-registries"),
     (("x509:",), False, "the registry's certificate is not trusted by the engine"),
     (("toomanyrequests",), True, "the registry limits the rate of pulls"),
     (("no space left",), True, "the node's disk is full"),
-    (("not found",), False, "the registry does not have the image"),
+    (("not found",), False, _NO_IMAGE),
 )
 
 
@@ -61,7 +54,7 @@ def start_failure(status: int, text: str) -> OnedockError:
             return TerminalError(f'the command "{command}" is not in the image: {reason}')
         return TerminalError(f'the command "{command}" does not start: {reason}')
     if found := _NO_USER.search(message):
-        return TerminalError(f'the {found["kind"]} "{found["name"]}" is not in the image: {message}')
+        return TerminalError(f'the {found["kind"]} "{found["name"]}" is not in the image: {found["reason"]}')
     return by_status(status, f"the container cannot be started: {message}")
 
 

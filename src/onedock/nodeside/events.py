@@ -8,8 +8,7 @@ is read by a task that does nothing else, and every doubt becomes a ``Gap``.
 import asyncio
 import json
 from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 import structlog
@@ -53,7 +52,9 @@ class Gap:
     reason: str
 
 
-async def watch(engine: DockerEngine, *, since_ns: int = 0, ping_s: float = 2.0) -> AsyncIterator[EngineEvent | Gap]:
+async def watch(
+    engine: DockerEngine, *, since_ns: int = 0, ping_s: float = 2.0
+) -> AsyncGenerator[EngineEvent | Gap, None]:
     """Yield what happens, for ever. Connects again by itself; an engine that is away raises nothing.
 
     A ``Gap`` comes after every connect, the first included: the stream is open by then, so what a list misses
@@ -111,8 +112,8 @@ class _Reader:
         while True:
             try:
                 await self._read(reason)
-            except* OnedockError as errors:
-                reason = str(errors.exceptions[0])
+            except OnedockError as error:
+                reason = str(error)
             if self._connected:
                 log.warning("engine events interrupted", engine=self._connection.url, error=reason)
                 self._connected, backoff = False, FIRST_BACKOFF_S
@@ -120,24 +121,39 @@ class _Reader:
             backoff = min(2 * backoff, LAST_BACKOFF_S)
 
     async def _read(self, reason: str) -> None:
-        """Read until the stream ends or the engine does not answer; ends with OnedockErrors in a group."""
+        """Read until the stream ends or the engine does not answer; always ends with an OnedockError."""
         params = {"filters": json.dumps({"type": ["container"], "label": [LABEL_VM], "event": ACTIONS})}
         if self._since_ns:
             params["since"] = f"{self._since_ns // 10**9}.{self._since_ns % 10**9:09d}"
-        async with AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:
-            stream = self._connection.stream("GET", "events", params=params)
-            try:
-                async with asyncio.timeout(OPEN_S):
-                    lines = await stack.enter_async_context(stream)
-            except TimeoutError:
-                raise TransientError(f"the engine did not answer within {OPEN_S:g} s") from None
-            self._connected = True
-            log.info("engine events connected", engine=self._connection.url)
-            self._inbox.put(Gap(reason))
-            tasks.create_task(self._ping_forever(), name="ping engine")
-            async for line in lines:
-                self._take(line)
-            raise TransientError("the engine ended the stream of events")
+        try:
+            async with (
+                asyncio.timeout(OPEN_S) as deadline,
+                self._connection.stream("GET", "events", params=params) as lines,
+            ):
+                deadline.reschedule(None)
+                self._connected = True
+                log.info("engine events connected", engine=self._connection.url)
+                self._inbox.put(Gap(reason))
+                # Not a TaskGroup: in Python 3.11 one that is ending because of an error swallows a cancellation.
+                pings = asyncio.create_task(self._ping_until_silence(deadline), name="ping engine")
+                try:
+                    async for line in lines:
+                        self._take(line)
+                finally:
+                    pings.cancel()
+                    await asyncio.gather(pings, return_exceptions=True)
+        except TimeoutError:
+            raise TransientError("the engine did not answer in time") from None
+        raise TransientError("the engine ended the stream of events")
+
+    async def _ping_until_silence(self, deadline: asyncio.Timeout) -> None:
+        """Let the deadline expire when a ping fails."""
+        try:
+            while True:
+                await asyncio.sleep(self._ping_s)
+                await self._connection.ask("GET", "_ping", deadline_s=self._ping_s)
+        except OnedockError:
+            deadline.reschedule(asyncio.get_running_loop().time())
 
     def _take(self, line: bytes) -> None:
         try:
