@@ -18,7 +18,7 @@ from onedock.controller.journal import Journal
 from onedock.controller.oned import Oned
 from onedock.controller.verbs import still_waits
 from onedock.controller.wire import vmm_answer
-from onedock.reconcilers.errors import NotFoundError, OnedockError
+from onedock.reconcilers.errors import NotFoundError, OnedockError, TransientError
 from onedock.reconcilers.model import VmId
 
 log = structlog.get_logger(__name__)
@@ -94,7 +94,14 @@ class Delivery:
         parcel = self._parcels.pop(outcome_id, None)
         self._unsure.discard(outcome_id)
         if parcel is not None:
-            await self._journal.settle(outcome_id, fate="delivered", time=time.time())
+            await self._settle(outcome_id, "delivered")
+
+    async def _settle(self, outcome_id: int, fate: str) -> None:
+        try:
+            await self._journal.settle(outcome_id, fate=fate, time=time.time())
+        except TransientError as error:
+            # The next controller finds it unsettled and asks oned whether it is still wanted.
+            log.warning("the fate of an outcome is not in the journal", outcome=outcome_id, fate=fate, error=str(error))
 
     def _send(self, parcel: _Parcel, link: Link) -> None:
         parcel.sent_on, parcel.sent_at = link, asyncio.get_running_loop().time()
@@ -118,8 +125,7 @@ class Delivery:
     async def _resolve(self, outcome_id: int) -> None:
         """Deliver one outcome if its VM still waits for it, else drop it with the reason."""
         parcel = self._parcels.get(outcome_id)
-        link = self._links.current("vmm")
-        if parcel is None or link is None:
+        if parcel is None or self._links.current("vmm") is None:
             return
         if parcel.sent_on is not None and asyncio.get_running_loop().time() - parcel.sent_at < SETTLE_S:
             return
@@ -131,11 +137,14 @@ class Delivery:
             return
         if outcome_id not in self._parcels:
             return  # confirmed meanwhile
+        link = self._links.current("vmm")
+        if link is None:
+            return  # the driver died meanwhile: asked again when the next one connects
         self._unsure.discard(outcome_id)
         if reason:
             del self._parcels[outcome_id]
             log.info("outcome dropped", vm=intent.vm, action=intent.action, intent_id=intent.id, reason=reason)
-            await self._journal.settle(outcome_id, fate=f"dropped: {reason}", time=time.time())
+            await self._settle(outcome_id, f"dropped: {reason}")
         else:
             self._send(parcel, link)
 

@@ -13,8 +13,18 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from onedock.controller.intents import Channel, Intent, IntentState, NewIntent, Outcome
-from onedock.controller.journal_rows import SCHEMA, SCHEMA_VERSION, Contents, LogLine, insert_intent, load, put_desired
+from onedock.controller.intents import Intent, IntentState, NewIntent, Outcome
+from onedock.controller.journal_rows import (
+    SCHEMA,
+    SCHEMA_VERSION,
+    Contents,
+    LogLine,
+    insert_intent,
+    insert_outcome,
+    load,
+    put_desired,
+    storable,
+)
 from onedock.reconcilers.errors import TransientError
 from onedock.reconcilers.model import Condition, Desired, VmId
 
@@ -83,17 +93,24 @@ class Journal:
         connection.close()
 
     def _commit(self, connection: sqlite3.Connection, batch: list[tuple[Job, asyncio.Future[Any]]]) -> None:
+        """Do the jobs in one transaction. Of a batch that fails each job is tried alone, so that it fails alone."""
         results: list[Any] = []
         try:
             connection.execute("BEGIN IMMEDIATE")
             results = [job(connection) for job, _ in batch]
             connection.execute("COMMIT")
-        except sqlite3.Error as error:
+        except Exception as error:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
-            failure = TransientError(
-                f"the journal {self._path} cannot be written: {error}; free space, check its rights"
-            )
+            if len(batch) > 1:
+                for item in batch:
+                    self._commit(connection, [item])
+                return
+            failure: Exception = error
+            if isinstance(error, sqlite3.Error):
+                failure = TransientError(
+                    f"the journal {self._path} cannot be written: {error}; free space, check its rights"
+                )
             self._loop.call_soon_threadsafe(_settle, [(future, failure, None) for _, future in batch])
             return
         settled = [(future, None, result) for (_, future), result in zip(batch, results, strict=True)]
@@ -125,13 +142,25 @@ class Journal:
             if desired is not None:
                 put_desired(connection, desired)
             if outcome is not None:
-                settled = None if outcome.answers and intent.channel is Channel.VMM else outcome.created
-                connection.execute(
-                    "INSERT INTO outcomes (intent_id, ok, info, created, answers, settled) VALUES (?, ?, ?, ?, ?, ?)",
-                    (intent.id, outcome.ok, outcome.info, outcome.created, outcome.answers, settled),
-                )
+                insert_outcome(connection, intent.channel, outcome)
 
         await self._run(job)
+
+    async def refuse(self, new: NewIntent, info: str, *, answers: bool) -> tuple[Intent, Outcome] | None:
+        """Make a request durable together with its failure: one that is never to be worked on is never open.
+
+        None when the same source was accepted before.
+        """
+
+        def job(connection: sqlite3.Connection) -> tuple[Intent, Outcome] | None:
+            intent = insert_intent(connection, new, IntentState.DONE)
+            if intent is None:
+                return None
+            outcome = Outcome(intent.id, ok=False, info=info, created=new.received, answers=answers)
+            insert_outcome(connection, new.channel, outcome)
+            return intent, outcome
+
+        return await self._run(job)
 
     async def outcome_of(self, source: str) -> Outcome | None:
         """The outcome of an intent accepted before, for a script that asks again."""
@@ -173,7 +202,7 @@ class Journal:
         await self._run(
             lambda connection: connection.execute(
                 "INSERT OR REPLACE INTO conditions VALUES (?, ?, ?, ?, ?, ?)",
-                (vm, condition.name, condition.ok, condition.reason, condition.message, condition.since),
+                (vm, condition.name, condition.ok, condition.reason, storable(condition.message), condition.since),
             )
         )
 

@@ -57,16 +57,32 @@ class Contents:
     conditions: tuple[tuple[VmId, Condition], ...]
 
 
-def insert_intent(connection: sqlite3.Connection, new: NewIntent) -> Intent | None:
-    """Insert an open intent; None when its source is there already."""
+def storable(text: str) -> str:
+    """The text without lone surrogates, which SQLite cannot keep: an engine's or agent's error may have some."""
+    return text.encode(errors="replace").decode()
+
+
+def insert_intent(
+    connection: sqlite3.Connection, new: NewIntent, state: IntentState = IntentState.OPEN
+) -> Intent | None:
+    """Insert an intent; None when its source is there already."""
     cursor = connection.execute(
         "INSERT INTO intents"
         " (source, channel, action, vm, node, payload, received, lcm_state, history_seq, state) VALUES"
         " (:source, :channel, :action, :vm, :node, :payload, :received, :lcm_state, :history_seq, :state)"
         " ON CONFLICT (source) DO NOTHING",
-        asdict(new) | {"state": IntentState.OPEN},
+        asdict(new) | {"state": state},
     )
     return Intent(**asdict(new), id=cursor.lastrowid or 0) if cursor.rowcount else None
+
+
+def insert_outcome(connection: sqlite3.Connection, channel: Channel, outcome: Outcome) -> None:
+    """Insert the outcome of an intent; settled at once when there is nobody to deliver it to."""
+    settled = None if outcome.answers and channel is Channel.VMM else outcome.created
+    connection.execute(
+        "INSERT INTO outcomes (intent_id, ok, info, created, answers, settled) VALUES (?, ?, ?, ?, ?, ?)",
+        (outcome.intent_id, outcome.ok, storable(outcome.info), outcome.created, outcome.answers, settled),
+    )
 
 
 def put_desired(connection: sqlite3.Connection, desired: Desired) -> None:
