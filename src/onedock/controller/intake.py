@@ -9,28 +9,18 @@ import json
 import os
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import structlog
 
-from onedock.controller.intents import Channel
+from onedock.controller.intents import Channel, ScriptResult
 from onedock.reconcilers.errors import TransientError
 
 log = structlog.get_logger(__name__)
 
 MAX_LINE_BYTES = 256 * 1024 * 1024
 """A driver sends at most 32 MiB of payload; JSON escapes make up to six bytes of one."""
-
-
-@dataclass(frozen=True, slots=True)
-class ScriptResult:
-    """What a TM or datastore script prints and exits with."""
-
-    code: int
-    stdout: str = ""
-    stderr: str = ""
 
 
 class Link:

@@ -61,3 +61,12 @@ class Outcome:
     created: float
     answers: bool = True
     """False when oned expects no line (REBOOT, RESET and BACKUPCANCEL have no handler: protocol reference 2.3)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptResult:
+    """What a TM or datastore script prints, and its exit code."""
+
+    code: int
+    stdout: str = ""
+    stderr: str = ""

@@ -7,7 +7,7 @@ key due; nothing here decides anything about a VM.
 import asyncio
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
@@ -167,8 +167,10 @@ class Nodes:
 
     async def _watch(self, node: Node) -> None:
         """Turn the engine's events into keys, for ever. Awaits nothing but the stream: a slow reader loses events."""
-        async for event in watch(node.engine):
-            if isinstance(event, Gap):
-                self._on_gap(node.name)
-            else:
-                self._on_event(node.name, event.vm)
+        async with aclosing(watch(node.engine)) as events:
+            async for event in events:
+                if isinstance(event, Gap):
+                    log.info("engine events begin anew", node=node.name, reason=event.reason)
+                    self._on_gap(node.name)
+                else:
+                    self._on_event(node.name, event.vm)

@@ -28,8 +28,6 @@ _AUTHENTICATION = 0x100
 _AUTHORIZATION = 0x200
 _INTERNAL = 0x2000
 _REPLICATION = 0x10000
-_FOLLOWS_NOBODY = frozenset({0, 3})
-"""RAFT states SOLO and LEADER: this front-end may act (protocol reference 12)."""
 MAX_CONNECTIONS = 4
 """oned serves 15 connections in all (MAX_CONN); users need some."""
 
@@ -122,10 +120,9 @@ class Oned:
         template = parse_xml(await self.call("image.info", image_id, False)).find("TEMPLATE")
         return {} if template is None else {item.tag: item.text or "" for item in template if len(item) == 0}
 
-    async def leads(self) -> bool:
-        """Whether this front-end is alone or the leader of its zone."""
-        raft = parse_xml(await self.call("zone.raftstatus"))
-        return int(raft.findtext("STATE") or 0) in _FOLLOWS_NOBODY
+    async def act(self, vm: VmId, action: str) -> None:
+        """``onevm <action>``."""
+        await self.call("vm.action", action, vm)
 
 
 def _parse_pool(text: str) -> tuple[VmDocument, ...]:

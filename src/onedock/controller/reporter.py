@@ -1,9 +1,10 @@
 """Tells oned what a VM has become without being asked: pushed states, and lines for the VM's log.
 
 Level-triggered and latest-wins: a state is pushed at once and pushed again until oned agrees. Inside the 30 s guard
-after a start oned ignores pushed states (protocol reference 5.6, rule 3); there a full list of the host with the VM
-left out is pushed, which the guard does not cover (rule 5). A list that misses a VM powers it off, so it is built
-only from a complete picture of the host, in one go, without an await.
+after a start oned ignores pushed states (protocol reference 5.6, rule 3). There a dead VM is left out of a full list
+of its host, which the guard does not cover (rule 5); a list that misses a VM powers it off, so it is built only from
+a complete picture of the host, in one go, without an await. For a VM that was frozen or thawed, oned is asked to
+suspend or resume it: the SAVE or RESTORE that follows finds nothing to do.
 """
 
 import asyncio
@@ -31,6 +32,7 @@ CONFIRM_S = 1.0
 MAX_CONFIRM_S = 15.0
 GUARD_MARGIN_S = 1.0
 
+_ACTIONS = {Power.SUSPENDED: "suspend", Power.RUNNING: "resume"}
 _WORDS = {Power.RUNNING: "RUNNING", Power.SUSPENDED: "SUSPENDED", Power.STOPPED: "POWEROFF"}
 _IN_TRANSITION = "UNKNOWN"
 """oned ignores this word (rule 4), but whoever is listed with it is not missing: for VMs in transition."""
@@ -42,6 +44,8 @@ class _Report:
 
     due: float
     wait_s: float = CONFIRM_S
+    action: str = ""
+    """What oned is to be asked for at first, instead of a push that it would ignore."""
 
 
 class Reporter:
@@ -84,9 +88,14 @@ class Reporter:
     def push(self, record: VmRecord) -> None:
         """Tell oned the VM's present power, now and until it agrees."""
         loop = asyncio.get_running_loop()
-        self._reports[record.vm] = _Report(due=loop.time() + CONFIRM_S)
+        power = record.desired.power if record.desired is not None else None
+        guarded = time.time() < record.guard_until
+        if guarded and power in _ACTIONS:
+            self._reports[record.vm] = _Report(due=loop.time(), action=_ACTIONS[power])
+        else:
+            self._reports[record.vm] = _Report(due=loop.time() + CONFIRM_S)
+            self._send(record)
         self._arrived.set()
-        self._send(record)
 
     def _send(self, record: VmRecord) -> None:
         desired = record.desired
@@ -144,6 +153,11 @@ class Reporter:
             del self._reports[vm]  # gone, or oned asked for something: its answer will say the state
             return
         try:
+            if report.action:
+                action, report.action = report.action, ""
+                await self._ask(vm, action)
+                report.due = asyncio.get_running_loop().time() + report.wait_s
+                return
             document = await self._oned.vm(vm)
         except NotFoundError:
             del self._reports[vm]
@@ -158,6 +172,11 @@ class Reporter:
             self._send(record)
         report.wait_s = min(report.wait_s * 2, MAX_CONFIRM_S)
         report.due = asyncio.get_running_loop().time() + report.wait_s
+
+    async def _ask(self, vm: VmId, action: str) -> None:
+        await self._oned.act(vm, action)
+        self._metrics.pushes.labels("action").inc()
+        log.info("oned asked to follow", vm=vm, one_action=action)
 
 
 def agrees(power: Power, document: VmDocument) -> bool:

@@ -15,8 +15,8 @@ from structlog.contextvars import bound_contextvars
 from onedock.controller.delivery import Delivery
 from onedock.controller.documents import parse_vmm_request
 from onedock.controller.images.transfer import Monitor, Unknown, parse_transfer
-from onedock.controller.intake import Link, Links, ScriptResult
-from onedock.controller.intents import Channel, Intent, NewIntent, Outcome
+from onedock.controller.intake import Link, Links
+from onedock.controller.intents import Channel, Intent, NewIntent, Outcome, ScriptResult
 from onedock.controller.journal import Journal
 from onedock.controller.registry import Registry
 from onedock.controller.verbs import KNOWN, SILENT, failure_prefix, refusal

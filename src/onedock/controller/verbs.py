@@ -9,9 +9,9 @@ from enum import Enum
 from onedock.controller.oned import LCM_STATE
 from onedock.reconcilers.model import Container, Desired, NodeName, Phase, Power, VmId, VmSpec
 
-SUPPORTED = frozenset({"DEPLOY", "RESTORE", "SHUTDOWN", "CANCEL", "REBOOT", "RESET", "CLEANUP"})
+SUPPORTED = frozenset({"DEPLOY", "RESTORE", "SAVE", "SHUTDOWN", "CANCEL", "REBOOT", "RESET", "CLEANUP"})
 KNOWN = SUPPORTED | frozenset({
-    "SAVE", "MIGRATE", "ATTACHDISK", "DETACHDISK", "ATTACHNIC", "DETACHNIC", "UPDATECONF", "RESIZE", "RESIZEDISK",
+    "MIGRATE", "ATTACHDISK", "DETACHDISK", "ATTACHNIC", "DETACHNIC", "UPDATECONF", "RESIZE", "RESIZEDISK",
     "SNAPSHOTCREATE", "SNAPSHOTREVERT", "SNAPSHOTDELETE", "DISKSNAPSHOTCREATE", "UPDATESG", "UPDATENIC", "BACKUP",
     "BACKUPCANCEL", "EXEC", "EXEC_CANCEL",
 })  # fmt: skip
@@ -51,6 +51,8 @@ def refusal(action: str, lcm_state: int) -> str:
         return f"not supported yet: {action} in {_lcm_name(lcm_state)} (migration, stop and undeploy)"
     if action in {"SHUTDOWN", "CANCEL"} and lcm_state not in _STOPPING:
         return f"not supported yet: {action} in {_lcm_name(lcm_state)} (migration and undeploy); use poweroff"
+    if action == "SAVE" and lcm_state != LCM_STATE.SAVE_SUSPEND:
+        return f"not supported yet: SAVE in {_lcm_name(lcm_state)} (stop and migration); use poweroff"
     return ""
 
 

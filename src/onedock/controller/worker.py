@@ -31,7 +31,7 @@ from onedock.controller.reporter import Reporter
 from onedock.controller.transfers import Transfers
 from onedock.reconcilers.drift import Drift, find_drift
 from onedock.reconcilers.errors import OnedockError, TerminalError
-from onedock.reconcilers.model import Desired, NodeName, Power, VmId, VmSpec, container_name
+from onedock.reconcilers.model import Desired, NodeName, Phase, Power, VmId, VmSpec, container_name
 
 log = structlog.get_logger(__name__)
 
@@ -177,6 +177,8 @@ class Worker:
         if intent.action == "CLEANUP":
             return await self._clean_up(record, request)
         node = await self._nodes.get(request.host)
+        if intent.action == "SAVE":
+            return "-", await self._keep_frozen(record, node)
         desired = await self._desired(record, intent, request, node)
         if desired is None:
             return "the container does not run; nothing was restarted", None
@@ -213,6 +215,13 @@ class Worker:
                     grace_s=grace if intent.action == "SHUTDOWN" else None,
                 )
 
+    async def _keep_frozen(self, record: VmRecord, node: Node) -> Desired | None:
+        """SAVE: of a container that was paused by hand there is nothing to do; see ``reporter``, which asks for it."""
+        container = await node.engine.find(record.vm)
+        if container is None or container.phase is not Phase.PAUSED:
+            raise TerminalError("not supported yet: ONEDock has no suspend in this release; the VM was not touched")
+        return replace(record.desired, power=Power.SUSPENDED) if record.desired is not None else None
+
     async def _spec(self, vm: VmDocument, node: NodeName) -> VmSpec:
         return await describe(self._oned, self._settings.containers, vm, node)
 
@@ -241,7 +250,8 @@ class Worker:
         node = await self._nodes.get(desired.node)
         observed = await node.runner.observe(desired)
         self._registry.saw(record.vm, observed)
-        if drift := find_drift(desired, observed):
+        drift = find_drift(desired, observed)
+        if drift is not None and not _told(record, drift):
             desired = replace(desired, power=drift.power, generation=desired.generation + 1)
             await self._adopt(record, desired, drift)
         await node.runner.converge(desired, observed)
@@ -262,6 +272,13 @@ class Worker:
             reason=drift.reason,
             message=drift.message,
         )
+
+
+def _told(record: VmRecord, drift: Drift) -> bool:
+    """Whether this was said before: a stopped VM whose container was removed stays one."""
+    running = record.conditions.get("Running")
+    same_power = record.desired is not None and record.desired.power is drift.power
+    return same_power and running is not None and running.reason == drift.reason
 
 
 def _answers(intent: Intent) -> bool:

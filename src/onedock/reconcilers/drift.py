@@ -22,8 +22,11 @@ class Drift:
 
 
 def find_drift(desired: Desired, observed: Observed) -> Drift | None:
-    """The change from outside that ``observed`` shows, if any. Only meaningful while no request of oned is open."""
-    if desired.power not in {Power.RUNNING, Power.SUSPENDED}:
+    """The change from outside that ``observed`` shows, if any. Only meaningful while no request of oned is open.
+
+    The loss of a stopped container is found in every look: its power stays, and who tells it does so once.
+    """
+    if desired.power is Power.ABSENT or desired.spec is None:
         return None
     container = observed.container
     if container is None or container.vm != desired.vm:
@@ -33,6 +36,8 @@ def find_drift(desired: Desired, observed: Observed) -> Drift | None:
             "the container was removed by hand: the changes of its root disk are lost; "
             "resume makes it anew from the image",
         )
+    if desired.power is Power.STOPPED:
+        return None
     match container.phase:
         case Phase.EXITED | Phase.DEAD | Phase.REMOVING:
             return Drift(Power.STOPPED, "OutOfMemory" if container.oom_killed else "Exited", describe_exit(container))

@@ -13,7 +13,6 @@ import os
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 from xml.etree.ElementTree import Element
@@ -41,6 +40,7 @@ from onedock.controller.images.source import (
     parse_path,
     stored_reference,
 )
+from onedock.controller.intents import ScriptResult
 from onedock.controller.xml import parse_xml
 from onedock.reconcilers.errors import NotFoundError, OnedockError, TerminalError, TransientError
 
@@ -56,15 +56,6 @@ _NOT_YET = {
     **dict.fromkeys(("backup", "backup_cancel", "ls", "restore", "increment_flatten"), "backups"),
     "export": "exports to a marketplace",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class ScriptResult:
-    """What a script prints, and its exit code."""
-
-    code: int
-    stdout: str = ""
-    stderr: str = ""
 
 
 class _Request(NamedTuple):
