@@ -104,7 +104,9 @@ class AgentClient:
             raise self._nonsense(error) from error
 
     def _nonsense(self, error: ValidationError) -> TransientError:
-        return TransientError(f"node agent at {self._socket} answers in another form; is it of this release? {error}")
+        return TransientError(
+            f"node agent at {self._socket} answers in another form; is it of this release? {error!s:.200}"
+        )
 
     async def _call(self, method: str, path: str, body: bytes | None = None) -> bytes:
         """Send one request and return the answer's body. Errors as in docs/protocols.md."""

@@ -111,7 +111,9 @@ class _Kernel:
 
     def read(self, known: Network | None) -> Seen:
         """What is there now."""
-        return reading.read(self._host, self._inner, known)
+        seen = reading.read(self._host, self._inner, known)
+        self._indices = {(self._host, name): link.index for name, link in seen.host.items()}
+        return seen
 
     def delete_links(self) -> None:
         """Delete all host sides of the VM with one message: each alone would wait for an RCU grace period."""

@@ -95,8 +95,9 @@ class NodeNetworks:
             kept = self._store.get(vm)
             for container in kept.containers if kept else ():
                 (self._runtime_dir / container).unlink(missing_ok=True)
+            # The links go without the bridges' locks: each waits for the kernel, and many may wait together.
+            await self._in_thread(netlink.remove, vm)
             async with self._bridges.hold(_bridges_of(earlier)):
-                await self._in_thread(netlink.remove, vm)
                 await self._leave(_bridges_of(earlier), earlier)
             self._store.forget(vm)
 

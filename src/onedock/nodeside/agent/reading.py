@@ -3,6 +3,7 @@
 import errno
 import ipaddress
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 from pyroute2 import IPRoute
@@ -54,7 +55,7 @@ def read(host: IPRoute, inner: IPRoute | None, known: Network | None) -> Seen:
 def host_link(host: IPRoute, name: str) -> HostLink | None:
     """One link of the agent's namespace by name; its master is left out."""
     answer = _get(host, ifname=name)
-    return None if answer is None else _host_link(answer, None)
+    return None if answer is None else _host_link(answer)
 
 
 def ports(host: IPRoute, bridge: HostLink) -> frozenset[str]:
@@ -77,31 +78,35 @@ class _Links:
 
     def __init__(self, host: IPRoute) -> None:
         self._host = host
-        self._answers: dict[int, Any] = {}
-        self._missing: set[str] = set()
+        self._found: dict[int, HostLink] = {}
+        self._masters: dict[int, int] = {}
+        self._asked: set[str] = set()
 
     def by_name(self, name: str) -> None:
-        if name not in self._missing and name not in {answer.get("ifname") for answer in self._answers.values()}:
-            self._keep(_get(self._host, ifname=name), name)
+        if name not in self._asked:
+            self._keep(_get(self._host, ifname=name))
+            self._asked.add(name)
 
     def by_index(self, index: int) -> None:
-        if index not in self._answers:
-            self._keep(_get(self._host, index=index), "")
+        if index not in self._found:
+            self._keep(_get(self._host, index=index))
 
     def values(self) -> dict[str, HostLink]:
-        for answer in list(self._answers.values()):
-            if answer.get("master"):
-                self.by_index(answer.get("master"))
-        names = {index: answer.get("ifname") for index, answer in self._answers.items()}
-        return {
-            names[index]: _host_link(answer, names.get(answer.get("master"))) for index, answer in self._answers.items()
-        }
+        for master in list(self._masters.values()):
+            self.by_index(master)
+        named = {}
+        for index, link in self._found.items():
+            master_link = self._found.get(self._masters.get(index, 0))
+            named[link.name] = replace(link, master=master_link.name) if master_link else link
+        return named
 
-    def _keep(self, answer: Any, name: str) -> None:
-        if answer is None:
-            self._missing.add(name)
-        else:
-            self._answers[answer["index"]] = answer
+    def _keep(self, answer: Any) -> None:
+        if answer is not None:
+            link = _host_link(answer)
+            self._found[link.index] = link
+            self._asked.add(link.name)
+            if master := answer.get("master"):
+                self._masters[link.index] = master
 
 
 def _get(host: IPRoute, **which: Any) -> Any:
@@ -114,7 +119,7 @@ def _get(host: IPRoute, **which: Any) -> Any:
     return answers[0] if answers else None
 
 
-def _host_link(answer: Any, master: str | None) -> HostLink:
+def _host_link(answer: Any) -> HostLink:
     return HostLink(
         name=answer.get("ifname"),
         index=answer["index"],
@@ -123,7 +128,6 @@ def _host_link(answer: Any, master: str | None) -> HostLink:
         alias=answer.get("ifalias") or "",
         mtu=answer.get("mtu") or 0,
         up=bool(answer["flags"] & _IFF_UP),
-        master=master,
         peer=answer.get("link") or 0,
     )
 
