@@ -92,9 +92,7 @@ def _plan_stopped(desired: Desired, observed: Observed) -> tuple[Action, ...]:
     container = _ours(desired, observed.container)
     actions: list[Action] = []
     if container is not None and container.phase in ALIVE:
-        if container.phase is Phase.PAUSED:
-            actions.append(UnpauseContainer(container.id))
-        actions.append(StopContainer(container.id, desired.grace_s))
+        actions += _stopping(container, desired.grace_s)
     if observed.network is not None:
         # A namespace without a process still answers pings: a powered-off VM must not.
         actions.append(RemoveNetwork(desired.vm))
@@ -106,11 +104,16 @@ def _plan_absent(desired: Desired, observed: Observed) -> tuple[Action, ...]:
     container = observed.container
     if container is not None and container.vm == desired.vm:
         if container.phase in ALIVE and desired.grace_s is not None:
-            actions.append(StopContainer(container.id, desired.grace_s))
+            actions += _stopping(container, desired.grace_s)
         actions.append(RemoveContainer(container.id))
     if observed.network is not None:
         actions.append(RemoveNetwork(desired.vm))
     return tuple(actions)
+
+
+def _stopping(container: Container, grace_s: float | None) -> tuple[Action, ...]:
+    stop = StopContainer(container.id, grace_s)
+    return (UnpauseContainer(container.id), stop) if container.phase is Phase.PAUSED else (stop,)
 
 
 def _ours(desired: Desired, container: Container | None) -> Container | None:
