@@ -186,6 +186,9 @@ async def _acknowledge(take: TakeLine, link: Link, seq: int, line: str, oversize
         log.error("a request could not be made durable", error=str(error))
         link.close()
         return
+    except Exception:
+        log.exception("a line could not be taken", driver=link.kind, seq=seq)  # not acknowledged: it comes again
+        return
     link.send({"ack": seq})
 
 

@@ -145,12 +145,11 @@ class Requests:
 
     async def _refuse(self, new: NewIntent, problem: str) -> None:
         """Journal a request together with its failure, and answer."""
-        intent = await self._journal.accept(new)
-        if intent is None:
+        refused = await self._journal.refuse(new, problem, answers=new.action not in SILENT)
+        if refused is None:
             return
+        intent, outcome = refused
         log.warning("request refused", action=new.action, intent_id=intent.id, error=problem)
-        outcome = Outcome(intent.id, ok=False, info=problem, created=time.time(), answers=new.action not in SILENT)
-        await self._journal.conclude(intent, outcome)
         self._delivery.add(intent, outcome)
 
     async def _drop_open_intents(self, vm: VmId) -> None:

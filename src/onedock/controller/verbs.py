@@ -92,7 +92,8 @@ def to_restart(old: Desired, container: Container | None, *, grace_s: float | No
     """REBOOT, RESET: the present run ends and another begins. Of a container that does not run: nothing."""
     if container is None or container.phase not in {Phase.RUNNING, Phase.PAUSED}:
         return old
-    return replace(old, generation=_next(old), restart_from=container.started_at, grace_s=grace_s)
+    started = container.started_at
+    return replace(old, power=Power.RUNNING, generation=_next(old), restart_from=started, grace_s=grace_s)
 
 
 def after_failed_start(desired: Desired, lcm_state: int) -> Desired:

@@ -88,8 +88,9 @@ class Worker:
                 failed = True
             finally:
                 del self._passes[vm]
-                record = self._registry.record(vm)
-                record.retry_in_s = self._queue.done(vm, failed=failed)
+                retry_in_s = self._queue.done(vm, failed=failed)
+                if record := self._registry.find(vm):  # else it is gone for good
+                    record.retry_in_s = retry_in_s
 
     async def cancel(self, vm: VmId) -> None:
         """Stop the pass of a VM, if one is running, and wait until it has stopped."""
@@ -130,10 +131,11 @@ class Worker:
             outcome = Outcome(intent.id, ok=True, info=info, created=time.time(), answers=_answers(intent))
         except TerminalError as error:
             outcome, desired = await self._fail(record, intent, str(error))
-        except OnedockError as error:
+        except Exception as error:
             if time.time() - intent.received < self._settings.controller.deadline_s:
                 raise
-            outcome, desired = await self._fail(record, intent, str(error))
+            problem = str(error) if isinstance(error, OnedockError) else f"{type(error).__name__}: {error}"
+            outcome, desired = await self._fail(record, intent, problem)
         await self._journal.conclude(intent, outcome, desired)
         if desired is not None:
             self._registry.note_desired(desired)
