@@ -7,7 +7,7 @@ nothing.
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
@@ -24,7 +24,7 @@ from onedock.controller.nodes import Node, Nodes
 from onedock.controller.oned import LCM_STATE, VM_STATE, Oned
 from onedock.controller.registry import Registry, VmRecord
 from onedock.controller.reporter import Reporter
-from onedock.reconcilers.errors import OnedockError
+from onedock.reconcilers.errors import NotFoundError, OnedockError, TerminalError
 from onedock.reconcilers.model import Container, Desired, NodeName, Power, VmId
 
 log = structlog.get_logger(__name__)
@@ -45,6 +45,7 @@ _LOST = {
 _HARD = frozenset({20, 28})
 """History actions poweroff-hard and terminate-hard: CANCEL was sent (protocol reference 9.1)."""
 _ALIVE = frozenset({LCM_STATE.RUNNING, LCM_STATE.UNKNOWN})
+_AT_REST = {VM_STATE.POWEROFF: Power.STOPPED, VM_STATE.SUSPENDED: Power.SUSPENDED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,26 +145,33 @@ class Resync:
             record.one_state = (vm.state, vm.lcm_state)
             record.name = vm.name
             await self._find_lost_request(record, vm)
+        self._waiting_since = {vm: seen for vm, seen in self._waiting_since.items() if vm in picture.vms}
         for record in self._registry:
-            if record.vm not in picture.vms and record.desired is not None and not record.intents:
-                await self._gone_from_oned(record)
+            if record.vm in picture.vms or record.intents:
+                continue
+            if record.desired is None:
+                await self._registry.forget(record.vm)
+            else:
+                await self._gone_from_pool(record.vm, record.desired)
 
-    async def _gone_from_oned(self, record: VmRecord) -> None:
-        """The pool has no such VM. It may have been made after the pool was read: ask for it alone before believing."""
-        assert record.desired is not None
-        if record.desired.power is Power.ABSENT:
-            self._due(record.vm)
-            return
+    async def _gone_from_pool(self, vm: VmId, desired: Desired) -> None:
+        if desired.power is Power.ABSENT:
+            self._due(vm)
+        elif await self._gone_from_oned(vm) and self._past_grace(desired.node, vm):
+            log.warning("VM is gone from OpenNebula: its container is removed", vm=vm, node=desired.node)
+            await self._registry.want(verbs.to_remove(desired, vm=vm, node=desired.node))
+            self._due(vm)
+
+    async def _gone_from_oned(self, vm: VmId) -> bool:
+        """The pool has no such VM. It may be newer than the pool, or another driver's by now: ask for it alone."""
         try:
-            document = await self._oned.vm(record.vm)
-            if document.state != VM_STATE.DONE:
-                return
+            document = await self._oned.vm(vm)
+        except NotFoundError:
+            return True
         except OnedockError as error:
-            log.debug("VM is not in OpenNebula", vm=record.vm, error=str(error))
-        if self._past_grace(record.desired.node, record.vm):
-            log.warning("VM is gone from OpenNebula: its container is removed", vm=record.vm, node=record.desired.node)
-            await self._registry.want(verbs.to_remove(record.desired, vm=record.vm, node=record.desired.node))
-            self._due(record.vm)
+            log.warning("cannot ask oned whether a VM is gone", vm=vm, error=str(error))
+            return False
+        return bool(document.state == VM_STATE.DONE)
 
     async def _find_lost_request(self, record: VmRecord, vm: VmDocument) -> None:
         """A VM that waits for an answer to a request that we do not have: it died with its driver. Make it again."""
@@ -197,7 +205,7 @@ class Resync:
         if intent is None:
             return
         log.warning("a request of oned was lost and is made again", vm=vm.id, action=action, intent_id=intent.id)
-        record.intents.append(intent)
+        self._registry.record(vm.id).intents.append(intent)
         self._due(vm.id)
 
     async def _compare_node(self, node: Node, picture: _Picture) -> None:
@@ -207,35 +215,55 @@ class Resync:
         for record in self._registry.on_node(node.name):
             self._due(record.vm)
         found = {container.vm: container for container in containers if container.vm is not None}
-        for vm in sorted({*found, *namespaces}):
-            await self._compare_found(node, vm, found.get(vm), picture)
+        unclear = [
+            vm
+            for vm in sorted({*found, *namespaces})
+            if not await self._compare_found(node, vm, found.get(vm), picture)
+        ]
+        if unclear:  # a list without them would power them off
+            node.listed_at = 0.0
+            log.info("a node has VMs whose state is not clear yet", node=node.name, vms=unclear)
+            return
         node.listed_at = time.time()
         self._reporter.send_full_list(node)
 
-    async def _compare_found(self, node: Node, vm: VmId, container: Container | None, picture: _Picture) -> None:
-        """Something of a VM is on a node: adopt it when oned has it there, else remove it after the grace."""
+    async def _compare_found(self, node: Node, vm: VmId, container: Container | None, picture: _Picture) -> bool:
+        """Something of a VM is on a node: adopt it when oned has it there, else remove it after the grace.
+
+        Returns whether it is clear what oned is to be told of the VM.
+        """
         record = self._registry.find(vm)
         if record is not None and (record.intents or (record.desired is not None and record.desired.node == node.name)):
-            return
+            return True
         document = picture.vms.get(vm)
-        if document is not None and document.history.node == node.name and document.state in _KEPT_STATES:
-            if container is not None:
-                await self._adopt(node, document)
-            return
-        if document is not None or not self._past_grace(node.name, vm):
-            return
-        log.warning("left-over of a VM that OpenNebula does not have is removed", vm=vm, node=node.name)
-        await self._registry.want(Desired(vm=vm, node=node.name, power=Power.ABSENT))
-        self._due(vm)
+        if document is not None:
+            here = document.history.node == node.name and container is not None
+            return not here or await self._adopt(node, vm)
+        if await self._gone_from_oned(vm) and self._past_grace(node.name, vm):
+            log.warning("left-over of a VM that OpenNebula does not have is removed", vm=vm, node=node.name)
+            await self._registry.want(Desired(vm=vm, node=node.name, power=Power.ABSENT))
+            self._due(vm)
+        return True
 
-    async def _adopt(self, node: Node, document: VmDocument) -> None:
-        """Oned has this VM here and the journal does not: take over its state from oned's document."""
-        alive = document.state == VM_STATE.ACTIVE and document.lcm_state in _ALIVE
-        power = Power.RUNNING if alive else Power.STOPPED
-        spec = await describe(self._oned, self._settings.containers, await self._oned.vm(document.id), node.name)
-        log.warning("VM was not in the journal and is adopted", vm=document.id, node=node.name, power=power)
-        await self._registry.want(Desired(vm=document.id, node=node.name, power=power, spec=spec))
-        self._due(document.id)
+    async def _adopt(self, node: Node, vm: VmId) -> bool:
+        """Oned has this VM here and the journal does not: take over its state from oned's document.
+
+        A VM in transition is not adopted: the request that is under way says what it becomes. Returns whether it is
+        clear what oned is to be told of it.
+        """
+        try:
+            document = await self._oned.vm(vm)
+            power = _power_of(document)
+            if power is None:
+                return bool(document.state != VM_STATE.ACTIVE)
+            spec = await describe(self._oned, self._settings.containers, document, node.name)
+        except (TerminalError, NotFoundError) as error:
+            log.error("VM was not in the journal and cannot be adopted", vm=vm, node=node.name, error=str(error))
+            return False
+        log.warning("VM was not in the journal and is adopted", vm=vm, node=node.name, power=power)
+        await self._registry.want(Desired(vm=vm, node=node.name, power=power, spec=spec))
+        self._due(vm)
+        return True
 
     def _past_grace(self, node: NodeName, vm: VmId) -> bool:
         now = asyncio.get_running_loop().time()
@@ -244,4 +272,8 @@ class Resync:
         return now - since >= self._settings.controller.orphan_grace_s
 
 
-_KEPT_STATES: Iterable[int] = frozenset({VM_STATE.ACTIVE, VM_STATE.POWEROFF, VM_STATE.SUSPENDED})
+def _power_of(document: VmDocument) -> Power | None:
+    """The power that oned's state means; None: it is in transition, or not on a node."""
+    if document.state == VM_STATE.ACTIVE:
+        return Power.RUNNING if document.lcm_state in _ALIVE else None
+    return _AT_REST.get(document.state)
