@@ -52,7 +52,7 @@ async def cloud(tmp_path: Path) -> AsyncIterator[Cloud]:
         vmm=vmm.command,
         im=im.command,
         remotes=remotes.directory,
-        options=["--guard", "0.5", "--hostname", "vm"],
+        options=["--guard", "1.5", "--hostname", "vm"],
     )
     async with one:
         yield Cloud(one, vmm, im, remotes)
@@ -150,6 +150,17 @@ async def test_errors_have_text_and_code(cloud: Cloud) -> None:
     with pytest.raises(CallFailedError) as refused:
         await cloud.one.call("one.vmpool.info", -2, -1, -1, -1)
     assert refused.value.code == 0x100
+
+
+async def test_silent_host_is_started_again(cloud: Cloud) -> None:
+    cloud.one.set_options("--host-interval", "0.3")
+    await cloud.one.restart()
+    await cloud.one.call("one.host.allocate", "node1", "onedock", "onedock", -1)
+
+    def starts() -> list[str]:
+        return [line for line in cloud.im.lines() if line.startswith("START_MONITOR - 0 0 ")]
+
+    await eventually(lambda: len(starts()) > 2, what="START_MONITOR comes again and again")
 
 
 async def test_vm_without_room_says_why(cloud: Cloud) -> None:

@@ -123,6 +123,10 @@ class EmbeddedOpenNebula:
         await asyncio.to_thread(self._process.wait)
         self._process = None
 
+    def set_options(self, *options: str) -> None:
+        """Further command-line options from the next start on."""
+        self._options += options
+
     async def restart(self) -> None:
         """Ends the process in good order and starts it on the same state."""
         await self.stop()

@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.support import scripted_driver
 
-TM_ACTIONS = [
+TM_ACTIONS = (
     "clone",
     "ln",
     "mkimage",
@@ -28,7 +28,7 @@ TM_ACTIONS = [
     "premigrate",
     "postmigrate",
     "failmigrate",
-]
+)
 DATASTORE_ACTIONS = ("cp", "mkfs", "stat", "rm", "clone", "monitor")
 SPACE = "TOTAL_MB=100000\nFREE_MB=99900\nUSED_MB=100\n"
 ANSWERS = {

@@ -12,16 +12,16 @@ from pathlib import Path
 
 from aiohttp import web
 
-from onedock.lab.opennebula import networks, xmlrpc
+from onedock.lab.opennebula import bootstrap, xmlrpc
 from onedock.lab.opennebula.api_hotplug import HotplugApi
 from onedock.lab.opennebula.api_pools import PoolApi
 from onedock.lab.opennebula.api_vms import VmApi
-from onedock.lab.opennebula.images import SYSTEM_DATASTORE, Images
+from onedock.lab.opennebula.images import Images
 from onedock.lab.opennebula.logs import Logs
 from onedock.lab.opennebula.mad import DriverStartError
 from onedock.lab.opennebula.monitor import GUARD_SECONDS
-from onedock.lab.opennebula.monitord import Monitord, MonitorSettings
-from onedock.lab.opennebula.objects import Datastore
+from onedock.lab.opennebula.monitor_configuration import MonitorSettings
+from onedock.lab.opennebula.monitord import Monitord
 from onedock.lab.opennebula.oned import Oned
 from onedock.lab.opennebula.scheduler import Scheduler
 from onedock.lab.opennebula.scripts import Scripts
@@ -29,6 +29,7 @@ from onedock.lab.opennebula.store import Store
 from onedock.lab.opennebula.transfer import Places
 
 DATASTORE_PERIOD_SECONDS = 300
+MANAGER_TIMER_SECONDS = 15
 
 
 def _arguments() -> argparse.Namespace:
@@ -61,30 +62,6 @@ def _session(options: argparse.Namespace) -> str:
     return path.read_text().strip()
 
 
-def _bootstrap(store: Store, location: str) -> None:
-    if store.security_groups.get(0) is not None:
-        return
-    store.save(networks.default_security_group())
-    names = {0: ("system", SYSTEM_DATASTORE, "-"), 1: ("default", 0, "fs"), 2: ("files", 2, "fs")}
-    for number, (name, kind, driver) in names.items():
-        store.save(
-            Datastore(
-                id=number,
-                name=name,
-                type=kind,
-                ds_mad=driver,
-                tm_mad="local",
-                base_path=f"{location}/{number}",
-                template={
-                    "ALLOW_ORPHANS": ["FORMAT"],
-                    "DISK_TYPE": ["FILE"],
-                    "PERSISTENT_SNAPSHOTS": ["YES"],
-                    "TM_MAD": ["local"],
-                },
-            )
-        )
-
-
 async def _monitor_datastores(store: Store, images: Images) -> None:
     while True:
         await asyncio.sleep(DATASTORE_PERIOD_SECONDS)
@@ -104,11 +81,16 @@ async def serve(options: argparse.Namespace) -> None:
     session = _session(options)
     logs = Logs(directory / "log")
     store = Store(directory / "one.db")
-    _bootstrap(store, places.datastores)
+    bootstrap.fill(store, places.datastores)
     scripts = Scripts(options.remotes, directory)
     images = Images(store, scripts, logs, places.datastores)
     oned = Oned(store, places, scripts, images, logs, _command(options.vmm))
-    settings = MonitorSettings(options.monitor_port, guard=options.guard, host_interval=options.host_interval)
+    settings = MonitorSettings(
+        options.monitor_port,
+        guard=options.guard,
+        host_interval=options.host_interval,
+        timer=min(MANAGER_TIMER_SECONDS, options.host_interval),
+    )
     monitord = Monitord(oned, options.name, _command(options.im), settings, logs)
     scheduler = Scheduler(oned, options.name)
     vms = VmApi(oned, scheduler.wake)

@@ -2,7 +2,7 @@
 
 import time
 
-from onedock.lab.opennebula import documents, hotplug, lcm, networks
+from onedock.lab.opennebula import documents, hot_actions, hotplug, lcm, networks
 from onedock.lab.opennebula.api_vms import VmApi, existing, parsed, wrong_state
 from onedock.lab.opennebula.disks import DiskError
 from onedock.lab.opennebula.hotplug import HotplugError
@@ -60,7 +60,7 @@ class HotplugApi:
 
     def _step(self, vm: Vm, action: str) -> lcm.Step:
         try:
-            return lcm.on_hot_action(action, vm.state, vm.lcm_state)
+            return hot_actions.on_hot_action(action, vm.state, vm.lcm_state)
         except lcm.WrongStateError:
             raise wrong_state(action, vm) from None
 

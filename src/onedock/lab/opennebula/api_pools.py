@@ -12,7 +12,6 @@ from onedock.lab.opennebula.networks import NetworkTemplateError, new_network
 from onedock.lab.opennebula.objects import Datastore, Host, Image, VirtualNetwork
 from onedock.lab.opennebula.states import HostState, ImageState
 from onedock.lab.opennebula.store import Store
-from onedock.lab.opennebula.templates import TemplateError
 from onedock.lab.opennebula.xmlrpc import ACTION, ALLOCATE, INTERNAL, ApiError, Method
 
 Item = TypeVar("Item")
@@ -91,10 +90,7 @@ class PoolApi:
         """``one.image.allocate``: blocks while the driver looks for the size."""
         datastore = self._datastore(datastore_id)
         try:
-            attributes = templates.parse(template, unescape=False)
-            image = await self._images.allocate(attributes, datastore, check_capacity=not skip_capacity_check)
-        except TemplateError as error:
-            raise ApiError(INTERNAL, f"Cannot parse template. {error}") from error
+            image = await self._images.allocate(parsed(template), datastore, check_capacity=not skip_capacity_check)
         except ImageError as error:
             raise ApiError(ALLOCATE, str(error)) from error
         return image.id

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from onedock.lab.opennebula import documents, instantiate, lcm, templates
+from onedock.lab.opennebula import documents, instantiate, lcm, recovery, templates
 from onedock.lab.opennebula.disks import DiskError
 from onedock.lab.opennebula.instantiate import InstantiateError
 from onedock.lab.opennebula.leases import NoLeaseError
@@ -148,14 +148,14 @@ class VmApi:
     def pool_extended(
         self, _filter: int, start: int = -1, end: int = -1, state: int = NOT_DONE, _query: str = ""
     ) -> str:
-        """``one.vmpool.infoextended``: full documents."""
-        return f"<VM_POOL>{''.join(documents.vm(vm) for vm in self._page(start, end, state))}</VM_POOL>"
+        """``one.vmpool.infoextended``: full documents, but only the last history record and no monitoring."""
+        return f"<VM_POOL>{''.join(documents.vm(vm, stored=True) for vm in self._page(start, end, state))}</VM_POOL>"
 
     def pool_set(self, numbers: str, extended: bool = False) -> str:
         """``one.vmpool.infoset``: the VMs of a comma list."""
         wanted = {int(number) for number in numbers.split(",") if number.strip().isdigit()}
         vms = [vm for vm in self._store.vms.newest_first() if vm.id in wanted]
-        texts = [documents.vm(vm) if extended else documents.vm_short(vm) for vm in vms]
+        texts = [documents.vm(vm, stored=True) if extended else documents.vm_short(vm) for vm in vms]
         return f"<VM_POOL>{''.join(texts)}</VM_POOL>"
 
     def update(self, number: int, template: str, append: int = 0) -> int:
@@ -173,7 +173,7 @@ class VmApi:
             vm.resched = int(name == "resched")
             self._store.save(vm)
             return number
-        if name.startswith("terminate") and lcm.is_failure(vm.lcm_state):
+        if name.startswith("terminate") and recovery.is_failure(vm.lcm_state):
             self._oned.delete(vm, recreate=False)
             return number
         try:
@@ -228,7 +228,7 @@ class VmApi:
             case 0 | 1:
                 self._recover_answer(vm, ok=operation == 1)
             case 2:
-                step = lcm.on_retry(vm.lcm_state, vm.record.action if vm.history else 0)
+                step = recovery.on_retry(vm.lcm_state, vm.record.action if vm.history else 0)
                 if step is None:
                     raise wrong_state("recover", vm)
                 self._oned.apply(vm, step, action="")
@@ -247,7 +247,7 @@ class VmApi:
         if vm.lcm_state is LcmState.UNKNOWN:
             self._oned.apply(vm, lcm.active(LcmState.RUNNING))
             return
-        message = lcm.awaited(vm.lcm_state, vm.record.action if vm.history else 0)
+        message = recovery.awaited(vm.lcm_state, vm.record.action if vm.history else 0)
         if message is None:
             raise wrong_state("recover", vm)
         if ok and not vm.deploy_id and message in ("DEPLOY", "RESTORE", "MIGRATE"):

@@ -48,21 +48,21 @@ def _named(number: int, name: str, group_use: int = 0) -> str:
     return element("ID", number) + OWNER + element("NAME", name) + permissions(group_use)
 
 
-def vm(item: Vm, *, driver: bool = False) -> str:
+def vm(item: Vm, *, stored: bool = False) -> str:
     """The ``<VM>`` document.
 
     Args:
         item: The VM.
-        driver: As in driver messages: last history record only and no monitoring.
+        stored: As in driver messages and extended pools: last history record only and no monitoring.
     """
-    records = item.history[-1:] if driver else item.history
+    records = item.history[-1:] if stored else item.history
     history = "".join(_history(item.id, record) for record in records)
-    monitoring = "" if driver else "".join(cdata(key, item.monitoring[key]) for key in sorted(item.monitoring))
+    monitoring = "" if stored else "".join(cdata(key, item.monitoring[key]) for key in sorted(item.monitoring))
     return (
         "<VM>"
         + _named(item.id, item.name)
         + elements(
-            LAST_POLL=0 if driver else item.last_poll,
+            LAST_POLL=0 if stored else item.last_poll,
             STATE=int(item.state),
             LCM_STATE=int(item.lcm_state),
             PREV_STATE=int(item.prev_state),
@@ -156,7 +156,7 @@ def vm_short(item: Vm) -> str:
         "<VM>"
         + element("ID", item.id)
         + OWNER
-        + elements(NAME=item.name, LAST_POLL=item.last_poll)
+        + elements(NAME=item.name, LAST_POLL=0)
         + elements(STATE=int(item.state), LCM_STATE=int(item.lcm_state), RESCHED=item.resched)
         + elements(STIME=item.stime, ETIME=item.etime, DEPLOY_ID=item.deploy_id)
         + f"<TEMPLATE>{capacity}{disks}{nics}{graphics}</TEMPLATE><MONITORING/>"
@@ -167,7 +167,9 @@ def vm_short(item: Vm) -> str:
 
 def image(item: Image) -> str:
     """The ``<IMAGE>`` document."""
-    no_snapshots = cdata("ALLOW_ORPHANS", "NO") + cdata("CURRENT_BASE", "-1") + cdata("NEXT_SNAPSHOT", "0")
+    snapshots = cdata("ALLOW_ORPHANS", "NO") + cdata("CURRENT_BASE", "-1") + cdata("NEXT_SNAPSHOT", "0")
+    if item.came_back:
+        snapshots = ""
     return (
         "<IMAGE>"
         + _named(item.id, item.name)
@@ -182,7 +184,7 @@ def image(item: Image) -> str:
         + elements(DATASTORE_ID=item.datastore_id, DATASTORE=item.datastore)
         + ids("VMS", sorted(item.vms))
         + "<CLONES></CLONES><APP_CLONES></APP_CLONES>"
-        + f"<TEMPLATE>{to_xml(item.template)}</TEMPLATE><SNAPSHOTS>{no_snapshots}</SNAPSHOTS>"
+        + f"<TEMPLATE>{to_xml(item.template)}</TEMPLATE><SNAPSHOTS>{snapshots}</SNAPSHOTS>"
         + "<BACKUP_INCREMENTS></BACKUP_INCREMENTS><BACKUP_DISK_IDS></BACKUP_DISK_IDS></IMAGE>"
     )
 

@@ -1,7 +1,7 @@
 """VMM_DRIVER_ACTION_DATA: what a message to the VMM driver carries (protocol reference 2.1-2.3)."""
 
 import base64
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from onedock.lab.opennebula import documents
 from onedock.lab.opennebula.documents import element
@@ -65,10 +65,17 @@ def document(action: str, vm: Vm, datastore: Datastore, places: Places, *, about
         + _command("TM_COMMAND_ROLLBACK", fields.rollback)
         + _plain("DISK_TARGET_PATH", fields.path)
         + extra
-        + documents.vm(vm, driver=True)
+        + _vm_document(action, vm)
         + documents.datastore(datastore)
         + "</VMM_DRIVER_ACTION_DATA>"
     )
+
+
+def _vm_document(action: str, vm: Vm) -> str:
+    if action != "UPDATENIC":
+        return documents.vm(vm, stored=True)
+    # recorded: sent from the object of the API call, with monitoring and before the previous state has followed
+    return documents.vm(replace(vm, history=vm.history[-1:], prev_lcm_state=LcmState.RUNNING))
 
 
 def _plain(name: str, text: str) -> str:

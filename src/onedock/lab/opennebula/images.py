@@ -82,7 +82,7 @@ class Images:
         """``one.image.allocate``: asks for the size of a PATH, then has the image made in the background.
 
         Args:
-            template: Attributes as oned's parser leaves them: quotes still escaped.
+            template: Attributes of the image.
             datastore: An image datastore.
             check_capacity: False skips the comparison with the free space.
 
@@ -106,8 +106,6 @@ class Images:
             self._settle_image(image)
             return image
         payload = self._payload(image, datastore)
-        # oned reads the attributes back from its database, where the quotes are plain
-        image.template = templates.unescaped(image.template)
         self._register(image, datastore)
         self._background(self._make("cp" if path else "mkfs", image, datastore, payload))
         return image

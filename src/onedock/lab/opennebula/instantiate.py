@@ -186,6 +186,7 @@ def release_disk(store: Store, vm: Vm, disk: Vector) -> None:
     if image is None or vm.id not in image.vms:
         return
     image.vms.remove(vm.id)
+    image.came_back = image.persistent
     if not image.vms and image.state in (ImageState.USED, ImageState.USED_PERS):
         image.state = image.prev_state = ImageState.READY
     store.save(image)

@@ -4,32 +4,20 @@ import asyncio
 import base64
 import contextlib
 import time
-from dataclasses import dataclass
 from xml.etree import ElementTree
 
-from onedock.lab.opennebula import hosts, lcm, monitor, templates
+from onedock.lab.opennebula import hosts, lcm, monitor, monitor_configuration, templates
 from onedock.lab.opennebula.logs import Logs, stamp
 from onedock.lab.opennebula.mad import Driver, Message
 from onedock.lab.opennebula.monitor import MonitorMessage
+from onedock.lab.opennebula.monitor_configuration import MonitorSettings
 from onedock.lab.opennebula.objects import Host, Vm
 from onedock.lab.opennebula.oned import Oned
 from onedock.lab.opennebula.states import HostState, LcmState, VmState
-from onedock.lab.opennebula.templates import Template, vectors
+from onedock.lab.opennebula.templates import vectors
 
 _STAMPED = ("MONITOR_VM", "MONITOR_HOST", "SYSTEM_HOST", "STATE_VM", "EXEC_VM")
 _NOT_ON_PIPE = ("BEACON_HOST",)
-
-
-@dataclass(frozen=True, slots=True)
-class MonitorSettings:
-    """Where monitord listens and how patient it is; seconds."""
-
-    port: int
-    address: str = "127.0.0.1"
-    guard: float = monitor.GUARD_SECONDS
-    host_interval: float = 180
-    timer: float = 15
-    start_timeout: float = 300
 
 
 class Monitord:
@@ -46,9 +34,8 @@ class Monitord:
     def __init__(self, oned: Oned, name: str, im: tuple[str, str], settings: MonitorSettings, logs: Logs) -> None:
         self._oned = oned
         self._store = oned.store
-        self._name = name
         self._settings = settings
-        self._executable, self._arguments = im
+        self._configuration = monitor_configuration.document(settings, name, im, oned.places.datastores)
         self._logs = logs
         self.driver = Driver("im", *im, self._on_driver)
         self._last_seen: dict[int, float] = {}
@@ -109,51 +96,8 @@ class Monitord:
         self._stamps = {key: epoch for key, epoch in self._stamps.items() if key[0] != host_id}
 
     def _send(self, what: str, host: Host) -> None:
-        xml = (
-            f"<MONITOR_DRIVER_ACTION><HOST>{hosts.identity(host)}</HOST>{self._configuration()}</MONITOR_DRIVER_ACTION>"
-        )
+        xml = monitor_configuration.action_document(host, self._configuration)
         self.driver.write(f"{what} - {host.id} 0 {monitor.encode(xml)}")
-
-    def _configuration(self) -> str:
-        settings = self._settings
-        nested: dict[str, templates.Vector] = {
-            "DB": {"CONNECTIONS": "15"},
-            "IM_MAD": {
-                "ARGUMENTS": self._arguments,
-                "EXECUTABLE": self._executable,
-                "NAME": self._name,
-                "SUNSTONE_NAME": "ONEDock",
-                "THREADS": "0",
-            },
-            "LOG": {"DEBUG_LEVEL": "3", "SYSTEM": "FILE"},
-            "NETWORK": {
-                "ADDRESS": settings.address,
-                "MONITOR_ADDRESS": "auto",
-                "PORT": str(settings.port),
-                "PRIKEY": "",
-                "PUBKEY": "",
-                "THREADS": "8",
-            },
-            "PROBES_PERIOD": {
-                "BEACON_HOST": "30",
-                "EXEC_VM": "5",
-                "MONITOR_HOST": "120",
-                "MONITOR_VM": "30",
-                "STATE_VM": "5",
-                "SYNC_STATE_VM": "180",
-                "SYSTEM_HOST": "600",
-            },
-        }
-        flat: Template = {
-            "DATASTORE_LOCATION": [self._oned.places.datastores],
-            "HOST_MONITORING_EXPIRATION_TIME": ["43200"],
-            "MANAGER_TIMER": [f"{settings.timer:g}"],
-            "MONITORING_INTERVAL_HOST": [f"{settings.host_interval:g}"],
-            "VM_MONITORING_EXPIRATION_TIME": ["43200"],
-        }
-        for name, vector in nested.items():
-            flat[name] = [vector]
-        return f"<MONITOR_CONFIGURATION>{templates.to_xml(flat)}</MONITOR_CONFIGURATION>"
 
     def _on_driver(self, message: Message) -> None:
         if message.type not in _NOT_ON_PIPE:

@@ -132,14 +132,3 @@ def set_rules(vm: Vm, groups: dict[int, SecurityGroup]) -> None:
     vm.template.pop("SECURITY_GROUP_RULE", None)
     if rules:
         vm.template["SECURITY_GROUP_RULE"] = list(rules)
-
-
-def default_security_group() -> SecurityGroup:
-    """Security group 0: everything is allowed."""
-    rules: Template = {
-        "RULE": [
-            {"PROTOCOL": "ALL", "RULE_TYPE": "OUTBOUND"},
-            {"PROTOCOL": "ALL", "RULE_TYPE": "INBOUND"},
-        ]
-    }
-    return SecurityGroup(0, "default", rules)

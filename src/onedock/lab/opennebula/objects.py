@@ -107,6 +107,8 @@ class Image:
     prev_state: ImageState = ImageState.INIT
     cloning_id: int = -1
     vms: list[int] = field(default_factory=list)
+    came_back: bool = False
+    """A persistent image that a VM has given back; it has taken over the disk's (empty) snapshot tree."""
 
 
 @dataclass(slots=True)

@@ -5,7 +5,18 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from onedock.lab.opennebula import context, disks, documents, driver_message, hotplug, instantiate, lcm, records
+from onedock.lab.opennebula import (
+    context,
+    disks,
+    documents,
+    driver_message,
+    hot_actions,
+    hotplug,
+    instantiate,
+    lcm,
+    records,
+    recovery,
+)
 from onedock.lab.opennebula.images import Images
 from onedock.lab.opennebula.lcm import Request, Step
 from onedock.lab.opennebula.logs import Logs, stamp
@@ -91,12 +102,12 @@ class Oned:
             self.send(vm, request, about=about)
 
     def _make_pending(self, vm: Vm) -> None:
-        vm.template["AUTOMATIC_DS_REQUIREMENTS"] = [
-            f'{instantiate.CLUSTER_REQUIREMENT} & (TM_MAD = "{vm.record.tm_mad}")'
-            if vm.history
-            else instantiate.CLUSTER_REQUIREMENT
-        ]
-        if vm.history and vm.record.action == 14:
+        if not vm.history:
+            return
+        if vm.record.action in (*_STOPS, *_UNDEPLOYS):
+            requirement = f'{instantiate.CLUSTER_REQUIREMENT} & (TM_MAD = "{vm.record.tm_mad}")'
+            vm.template["AUTOMATIC_DS_REQUIREMENTS"] = [requirement]
+        else:
             vm.deploy_id = ""
 
     def _finish(self, vm: Vm, now: int) -> None:
@@ -119,7 +130,7 @@ class Oned:
             (directory / "context.sh").write_text(driver_message.context_script(vm))
         if request.name == "DEPLOY":
             file = directory / f"deployment.{vm.record.seq}"
-            file.write_text(documents.vm(vm, driver=True))
+            file.write_text(documents.vm(vm, stored=True))
         datastore = self.store.datastores.objects[vm.record.ds_id]
         self.vmm.write(driver_message.line(request.name, vm, datastore, self.places, about=about))
 
@@ -253,7 +264,7 @@ class Oned:
 
     def delete(self, vm: Vm, *, recreate: bool) -> None:
         """``recover --delete`` and ``--delete-recreate``: a deleted VM is DONE without waiting for the clean-up."""
-        step = lcm.on_delete(vm.state, vm.lcm_state, recreate=recreate)
+        step = recovery.on_delete(vm.state, vm.lcm_state, recreate=recreate)
         self.cancel_transfer(vm.id)
         self.apply(vm, step, action="delete-recreate" if recreate else "delete")
         if not recreate and vm.state is not VmState.DONE:
@@ -267,7 +278,7 @@ class Oned:
             onedock.lab.opennebula.lcm.WrongStateError: It is not possible in this state.
         """
         disk = hotplug.find(vm, ("DISK",), "DISK_ID", disk_id)
-        step = lcm.on_hot_action("disk-saveas", vm.state, vm.lcm_state)
+        step = hot_actions.on_hot_action("disk-saveas", vm.state, vm.lcm_state)
 
         def made(image: Image, ok: bool) -> None:
             vm.saveas["SOURCE"] = image.source

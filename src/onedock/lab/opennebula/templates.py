@@ -22,12 +22,11 @@ class TemplateError(ValueError):
     """The text is no template; the message says where it stops being one."""
 
 
-def parse(text: str, *, unescape: bool = True) -> Template:
-    r"""Reads template text, or the XML form that language bindings send.
+def parse(text: str) -> Template:
+    """Reads template text, or the XML form that language bindings send.
 
     Args:
         text: ``NAME = value`` lines with vectors ``NAME = [ K = v ]``, or ``<TEMPLATE>…</TEMPLATE>``.
-        unescape: False keeps ``\"`` inside quoted values, as oned does until it has stored the object once.
 
     Raises:
         TemplateError: The text does not follow the syntax.
@@ -39,10 +38,10 @@ def parse(text: str, *, unescape: bool = True) -> Template:
     while position < len(text):
         name, position = _name(text, position)
         if text.startswith("[", position):
-            vector, position = _vector(text, position + 1, unescape)
+            vector, position = _vector(text, position + 1)
             put(template, name, vector)
         else:
-            value, position = _value(text, position, unescape)
+            value, position = _value(text, position)
             put(template, name, value)
         position = _skip(text, position)
     return template
@@ -60,21 +59,20 @@ def _name(text: str, position: int) -> tuple[str, int]:
     return match.group(1).upper(), match.end()
 
 
-def _value(text: str, position: int, unescape: bool) -> tuple[str, int]:
+def _value(text: str, position: int) -> tuple[str, int]:
     if match := _QUOTED.match(text, position):
-        value = match.group(1)
-        return (value.replace('\\"', '"') if unescape else value), match.end()
+        return match.group(1).replace('\\"', '"'), match.end()
     if match := _BARE.match(text, position):
         return match.group(0), match.end()
     raise TemplateError(f"syntax error at {text[position : position + 20]!r}; expected a value")
 
 
-def _vector(text: str, position: int, unescape: bool) -> tuple[Vector, int]:
+def _vector(text: str, position: int) -> tuple[Vector, int]:
     vector: Vector = {}
     position = _skip(text, position)
     while not text.startswith("]", position):
         name, position = _name(text, position)
-        vector[name], position = _value(text, position, unescape)
+        vector[name], position = _value(text, position)
         position = _skip(text, position)
     return vector, position + 1
 
@@ -106,17 +104,6 @@ def get(template: Template, name: str, default: str = "") -> str:
 def vectors(template: Template, name: str) -> list[Vector]:
     """All vectors of ``name``: the objects themselves, so changing them changes the template."""
     return [value for value in template.get(name, []) if isinstance(value, dict)]
-
-
-def unescaped(template: Template) -> Template:
-    r"""The same template with ``\"`` read as ``"``."""
-
-    def plain(value: Value) -> Value:
-        if isinstance(value, str):
-            return value.replace('\\"', '"')
-        return {key: text.replace('\\"', '"') for key, text in value.items()}
-
-    return {name: [plain(value) for value in values] for name, values in template.items()}
 
 
 def cdata(name: str, text: str) -> str:
