@@ -47,8 +47,11 @@ def overview(vms: list[Json], health: Json, now: float) -> RenderableType:
         address = vm["addresses"][0].split("/")[0] if vm["addresses"] else "-"
         table.add_row(str(vm["vm"]), vm["name"], vm["node"], _state(vm), address, since, _why(vm))
     resync = f"{ago(health['last_resync'], now)} ago" if health["last_resync"] else "never"
+    warnings = [
+        Text(f"{node['name']}: {node['warning']}", style="yellow") for node in health["nodes"] if node["warning"]
+    ]
     footer = Text(f"{len(vms)} VMs, {health['due']} due, {health['undelivered']} answers to deliver, resync {resync}")
-    return Group(nodes, Text(), table if vms else Text("no VMs"), Text(), footer)
+    return Group(nodes, *warnings, Text(), table if vms else Text("no VMs"), Text(), footer)
 
 
 def _side(side: Json, good: str) -> Text:

@@ -148,6 +148,8 @@ class MonitorSettings(Section):
     """Interval of SYSTEM_HOST."""
     vm_s: Seconds = 30.0
     """Interval of MONITOR_VM."""
+    disk_s: Seconds = 600.0
+    """Interval at which the size of each VM's root disk is counted; the engine walks all its files for that."""
     beacon_s: Seconds = 30.0
     """Interval of the beacon."""
     failure_after_s: Seconds = 30.0

@@ -140,6 +140,7 @@ def _node_view(node: Node) -> dict[str, Any]:
             "error": node.agent_health.error,
         },
         "engine_version": node.engine_version,
+        "warning": node.warning,
         "listed_at": node.listed_at,
     }
 

@@ -10,6 +10,7 @@ from onedock.config.logging import configure_logging
 from onedock.config.settings import Settings
 from onedock.controller.api import Api
 from onedock.controller.delivery import Delivery
+from onedock.controller.hints import listen
 from onedock.controller.images.datastore import Datastore
 from onedock.controller.intake import Intake, Links
 from onedock.controller.journal import Journal
@@ -21,7 +22,7 @@ from onedock.controller.queue import KeyedQueue
 from onedock.controller.registry import Registry
 from onedock.controller.reporter import Reporter
 from onedock.controller.requests import Requests
-from onedock.controller.resync import Resync
+from onedock.controller.resync import REFRESHES_PER_S, Resync
 from onedock.controller.story import Story
 from onedock.controller.transfers import Transfers
 from onedock.controller.worker import Worker
@@ -134,8 +135,8 @@ async def run(settings: Settings) -> None:
         )
         stack.push_async_callback((await api.serve(settings.controller.api_socket)).cleanup)
         for record in registry:
-            if record.intents or record.desired is not None:
-                queue.add(record.vm)
+            spread = 0.0 if record.intents else random.uniform(0, len(registry) / REFRESHES_PER_S)  # noqa: S311
+            queue.add(record.vm, after=spread)
         log.info(
             "controller started",
             vms=len(registry),
@@ -147,6 +148,9 @@ async def run(settings: Settings) -> None:
             tasks.create_task(delivery.run(), name="delivery")
             tasks.create_task(reporter.run(), name="reporter")
             tasks.create_task(resync.run(), name="resync")
+            tasks.create_task(resync.run_hints(), name="hinted")
+            if settings.opennebula.events:
+                tasks.create_task(listen(settings.opennebula.events, resync.hint), name="hints")
             tasks.create_task(monitoring.run(), name="monitoring")
             tasks.create_task(Intake(settings.controller.driver_socket, requests, links).serve(), name="intake")
             for n in range(settings.controller.workers):

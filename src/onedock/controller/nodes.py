@@ -52,13 +52,18 @@ class Node:
     engine: DockerEngine
     agent: AgentClient
     runner: Runner
+    runtime: str
+    """Name of the OCI runtime that containers of VMs get."""
     engine_health: Health = field(default_factory=Health)
     agent_health: Health = field(default_factory=Health)
     engine_version: str = ""
+    warning: str = ""
+    """What is unsafe about the engine's configuration; it works all the same."""
     host_id: int = -1
     """Id of the host in OpenNebula; -1 until oned or a START_MONITOR told it."""
     listed_at: float = 0.0
     """Unix time of the last full list of the engine that was compared with oned; 0: never, or not since a gap."""
+    _admitted: bool = False
 
     @property
     def error(self) -> str:
@@ -71,11 +76,24 @@ class Node:
         bad = [health.since for health in (self.engine_health, self.agent_health) if not health.ok]
         return min(bad) if bad else None
 
+    async def _admit(self) -> str:
+        """Look at an engine that was away: its configuration may be another. Returns why it cannot be used."""
+        info = await self.engine.info()
+        if self.runtime not in info.runtimes:
+            return (
+                f"the engine has no runtime {self.runtime!r}: register onedock-runtime in daemon.json, then SIGHUP it"
+            )
+        self._admitted = True
+        self.warning = "" if info.live_restore else "live-restore is off: VMs end with dockerd; set it in daemon.json"
+        if self.warning:
+            log.warning("engine is not safe for VMs", node=self.name, reason=self.warning)
+        return ""
+
     async def check(self) -> None:
         """Ask engine and agent for a sign of life."""
         try:
             self.engine_version = await self.engine.ping()
-            engine_error = ""
+            engine_error = "" if self.engine_health.ok and self._admitted else await self._admit()
         except OnedockError as error:
             engine_error = str(error)
         try:
@@ -159,7 +177,7 @@ class Nodes:
         )
         agent = await self._stack.enter_async_context(AgentClient(settings.agent))
         runner = Runner(engine, agent, starts=self._settings.controller.starts_per_node, on_action=self._on_action)
-        node = Node(name, settings, engine, agent, runner)
+        node = Node(name, settings, engine, agent, runner, self._settings.containers.runtime)
         watcher = asyncio.get_running_loop().create_task(self._watch(node), name=f"events-{name}")
         self._watchers.append(watcher)
         log.info("node opened", node=name, engine=settings.engine, agent=str(settings.agent))

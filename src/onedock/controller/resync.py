@@ -6,10 +6,10 @@ nothing.
 """
 
 import asyncio
+import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from xml.sax.saxutils import escape
 
 import structlog
 
@@ -18,12 +18,15 @@ from onedock.controller import verbs
 from onedock.controller.delivery import Delivery
 from onedock.controller.describe import describe
 from onedock.controller.documents import VmDocument
-from onedock.controller.intents import Channel, NewIntent
+from onedock.controller.image_cache import ImageCache
+from onedock.controller.intents import Channel
 from onedock.controller.journal import Journal
+from onedock.controller.lost import LOST_AFTER_S, LostRequests
 from onedock.controller.nodes import Node, Nodes
 from onedock.controller.oned import LCM_STATE, VM_STATE, Oned
 from onedock.controller.registry import Registry, VmRecord
 from onedock.controller.reporter import Reporter
+from onedock.reconcilers.drift import looks_as_wanted
 from onedock.reconcilers.errors import NotFoundError, OnedockError, TerminalError
 from onedock.reconcilers.model import Container, Desired, NodeName, Power, VmId
 
@@ -31,19 +34,9 @@ log = structlog.get_logger(__name__)
 
 PRUNE_S = 3600.0
 KEEP_CLOSED_INTENTS_S = 7 * 86400.0
-LOST_AFTER_S = 5.0
-"""How long a VM may wait in oned for something nobody asked us for, before the request counts as lost."""
-
-_LOST = {
-    LCM_STATE.BOOT: "DEPLOY",
-    LCM_STATE.BOOT_POWEROFF: "DEPLOY",
-    LCM_STATE.BOOT_UNKNOWN: "DEPLOY",
-    LCM_STATE.BOOT_SUSPENDED: "RESTORE",
-    LCM_STATE.SHUTDOWN: "SHUTDOWN",
-    LCM_STATE.SHUTDOWN_POWEROFF: "SHUTDOWN",
-}
-_HARD = frozenset({20, 28})
-"""History actions poweroff-hard and terminate-hard: CANCEL was sent (protocol reference 9.1)."""
+RETRY_S = 5.0
+REFRESH_S = 600.0
+REFRESHES_PER_S = 20
 _ALIVE = frozenset({LCM_STATE.RUNNING, LCM_STATE.UNKNOWN})
 _AT_REST = {VM_STATE.POWEROFF: Power.STOPPED, VM_STATE.SUSPENDED: Power.SUSPENDED}
 
@@ -69,7 +62,7 @@ class Resync:
         oned: Oned,
         reporter: Reporter,
         delivery: Delivery,
-        due: Callable[[VmId], None],
+        due: Callable[..., None],
     ) -> None:
         self._settings = settings
         self._registry = registry
@@ -77,10 +70,12 @@ class Resync:
         self._nodes = nodes
         self._oned = oned
         self._reporter = reporter
-        self._delivery = delivery
         self._due = due
+        self._cache = ImageCache(settings.registry)
         self._wanted = asyncio.Event()
-        self._waiting_since: dict[VmId, tuple[int, float]] = {}
+        self._changed = asyncio.Event()
+        self._hinted: set[VmId] = set()
+        self._lost = LostRequests(journal=journal, oned=oned, delivery=delivery, due=due)
         self._orphans_since: dict[tuple[NodeName, VmId], float] = {}
         self._orphans_seen: set[tuple[NodeName, VmId]] = set()
         self._pruned = 0.0
@@ -90,6 +85,11 @@ class Resync:
     def request(self) -> None:
         """Compare soon: something may have been missed."""
         self._wanted.set()
+
+    def hint(self, vm: VmId) -> None:
+        """Look at this VM in oned soon: its state changed there."""
+        self._hinted.add(vm)
+        self._changed.set()
 
     async def run(self) -> None:
         """Compare now, when asked, and every ``resync_s``, for ever."""
@@ -101,14 +101,38 @@ class Resync:
                 self.last_success = time.time()
             except OnedockError as error:
                 log.warning("comparison with OpenNebula failed, will be tried again", error=str(error))
-                delay = min(delay, 5.0)
-            if self._waiting_since:
+                delay = min(delay, RETRY_S)
+            except Exception:
+                log.exception("comparison with OpenNebula crashed, will be tried again")
+                delay = min(delay, RETRY_S)
+            if self._lost.suspects:
                 delay = min(delay, LOST_AFTER_S)
             try:
                 async with asyncio.timeout(delay):
                     await self._wanted.wait()
             except TimeoutError:
                 pass
+
+    async def run_hints(self) -> None:
+        """Look at hinted VMs, for ever."""
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            hinted, self._hinted = self._hinted, set()
+            for vm in hinted:
+                record = self._registry.find(vm)
+                if record is not None and record.desired is not None and not record.intents:
+                    await self._look_at(record, record.desired)
+
+    async def _look_at(self, record: VmRecord, desired: Desired) -> None:
+        try:
+            document = await self._oned.vm(record.vm)
+        except OnedockError as error:
+            log.debug("a hinted VM cannot be read", vm=record.vm, error=str(error))
+            return
+        record.one_state = (document.state, document.lcm_state)
+        if document.state == VM_STATE.DONE and desired.power is not Power.ABSENT:
+            await self._remove(record.vm, desired)
 
     async def _compare(self) -> None:
         picture = await self._picture()
@@ -144,8 +168,8 @@ class Resync:
             record = self._registry.record(vm.id)
             record.one_state = (vm.state, vm.lcm_state)
             record.name = vm.name
-            await self._find_lost_request(record, vm)
-        self._waiting_since = {vm: seen for vm, seen in self._waiting_since.items() if vm in picture.vms}
+            await self._lost.look(record, vm)
+        self._lost.forget_others(picture.vms)
         for record in self._registry:
             if record.vm in picture.vms or record.intents:
                 continue
@@ -158,9 +182,13 @@ class Resync:
         if desired.power is Power.ABSENT:
             self._due(vm)
         elif await self._gone_from_oned(vm) and self._past_grace(desired.node, vm):
-            log.warning("VM is gone from OpenNebula: its container is removed", vm=vm, node=desired.node)
-            await self._registry.want(verbs.to_remove(desired, vm=vm, node=desired.node))
-            self._due(vm)
+            await self._remove(vm, desired)
+
+    async def _remove(self, vm: VmId, desired: Desired) -> None:
+        """Oned says that the VM is over."""
+        log.warning("VM is gone from OpenNebula: its container is removed", vm=vm, node=desired.node)
+        await self._registry.want(verbs.to_remove(desired, vm=vm, node=desired.node))
+        self._due(vm)
 
     async def _gone_from_oned(self, vm: VmId) -> bool:
         """The pool has no such VM. It may be newer than the pool, or another driver's by now: ask for it alone."""
@@ -173,48 +201,26 @@ class Resync:
             return False
         return bool(document.state == VM_STATE.DONE)
 
-    async def _find_lost_request(self, record: VmRecord, vm: VmDocument) -> None:
-        """A VM that waits for an answer to a request that we do not have: it died with its driver. Make it again."""
-        action = _LOST.get(vm.lcm_state) if vm.state == VM_STATE.ACTIVE else None
-        if action is None or record.intents or self._delivery.waiting(vm.id):
-            self._waiting_since.pop(vm.id, None)
-            return
-        lcm_state, since = self._waiting_since.get(vm.id, (-1, 0.0))
-        now = asyncio.get_running_loop().time()
-        if lcm_state != vm.lcm_state:
-            self._waiting_since[vm.id] = (vm.lcm_state, now)
-            return
-        if now - since < LOST_AFTER_S:
-            return
-        document = await self._oned.vm_xml(vm.id)
-        if action == "SHUTDOWN" and vm.history.action in _HARD:
-            action = "CANCEL"
-        new = NewIntent(
-            source=f"resync:{vm.id}:{vm.history.seq}:{vm.lcm_state}:{time.time_ns()}",
-            channel=Channel.VMM,
-            action=action,
-            vm=vm.id,
-            node=vm.history.node,
-            payload=f"<VMM_DRIVER_ACTION_DATA><HOST>{escape(vm.history.node)}</HOST>{document}</VMM_DRIVER_ACTION_DATA>",
-            received=time.time(),
-            lcm_state=vm.lcm_state,
-            history_seq=vm.history.seq,
-        )
-        intent = await self._journal.accept(new)
-        self._waiting_since.pop(vm.id, None)
-        if intent is None:
-            return
-        log.warning("a request of oned was lost and is made again", vm=vm.id, action=action, intent_id=intent.id)
-        self._registry.record(vm.id).intents.append(intent)
-        self._due(vm.id)
-
     async def _compare_node(self, node: Node, picture: _Picture) -> None:
         """Compare a full list of one engine and its agent with what is wanted there."""
         containers = await node.engine.list_ours()
-        namespaces = await node.agent.list_vms()
-        for record in self._registry.on_node(node.name):
-            self._due(record.vm)
+        namespaces = frozenset(await node.agent.list_vms())
         found = {container.vm: container for container in containers if container.vm is not None}
+        records = self._registry.on_node(node.name)
+        for record in records:
+            desired, plugged = record.desired, record.vm in namespaces
+            quiet = not record.intents and not record.error
+            if desired is None or not quiet or not looks_as_wanted(desired, found.get(record.vm), plugged=plugged):
+                self._due(record.vm)
+            elif time.time() - record.observed_at > REFRESH_S:
+                # Lists show neither NICs nor limits. A look at every VM is spread over time: it costs two calls.
+                self._due(record.vm, after=random.uniform(0, len(self._registry) / REFRESHES_PER_S))  # noqa: S311
+        images = [
+            r.desired.spec.container.image for r in records if r.desired is not None and r.desired.spec is not None
+        ]
+        if not any(intent.channel is Channel.TM for record in self._registry for intent in record.intents):
+            # With a transfer under way, an image may be on its way to a VM that is not known yet.
+            await self._cache.sweep(node, (*images, *(c.image for c in containers)), time.monotonic())
         unclear = [
             vm
             for vm in sorted({*found, *namespaces})

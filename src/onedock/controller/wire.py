@@ -28,6 +28,8 @@ _NOT_PRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe
 
 Value = str | int | float
 """A value of a template attribute."""
+Values = Mapping[str, Value | Mapping[str, Value]]
+"""Attributes of a template; a mapping is a vector."""
 
 
 class WireError(TerminalError):
@@ -160,9 +162,12 @@ def template_vector(name: str, values: Mapping[str, Value]) -> str:
     return f"{name}=[{','.join(f'{key}={_quoted(_number(value))}' for key, value in values.items())}]"
 
 
-def template_text(values: Mapping[str, Value]) -> str:
-    """One attribute per line."""
-    return "".join(f"{template_attribute(name, value)}\n" for name, value in values.items())
+def template_text(values: Values) -> str:
+    """One attribute or vector per line."""
+    return "".join(
+        f"{template_vector(name, value) if isinstance(value, Mapping) else template_attribute(name, value)}\n"
+        for name, value in values.items()
+    )
 
 
 def state_vm(entries: Iterable[tuple[int, str]], *, sync: bool = False, missing: str = "") -> str:
@@ -178,7 +183,7 @@ def state_vm(entries: Iterable[tuple[int, str]], *, sync: bool = False, missing:
     )
 
 
-def monitor_vm(usages: Iterable[tuple[int, Mapping[str, Value]]]) -> str:
+def monitor_vm(usages: Iterable[tuple[int, Values]]) -> str:
     """The data of MONITOR_VM for (VM id, attributes) pairs: CPU in percent, MEMORY in KB, NETRX in bytes."""
     return "\n".join(
         template_vector(

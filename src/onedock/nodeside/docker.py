@@ -135,6 +135,15 @@ class DockerEngine:
             # 404: gone with an earlier name; 409: in use since we looked.
             await self.connection.ask("DELETE", f"images/{name}", accept={404, 409})
 
+    async def pinned_images(self) -> tuple[str, ...]:
+        """Every image of the engine by its digest references; those that have tags only are left out."""
+        return engine_answers.pinned_images(await self.connection.ask("GET", "images/json"))
+
+    async def layer_bytes(self, container: ContainerId) -> int:
+        """Bytes that a container has written into its own layer. The engine counts them by walking the files: slow."""
+        answer = await self.connection.ask("GET", f"containers/{container}/json", params={"size": "1"}, accept={404})
+        return 0 if answer is None else engine_answers.layer_bytes(answer)
+
     async def find(self, vm: VmId) -> Container | None:
         """See ``ports.Containers``."""
         return await self._inspect(container_name(vm))

@@ -91,7 +91,16 @@ class _InspectedImage(_Answer):
     config: _ImageConfig | None = None
 
 
+class _ListedImage(_Answer):
+    repo_digests: list[str] | None = None
+
+
+class _Sized(_Answer):
+    size_rw: int = Field(default=0, ge=0)
+
+
 _LIST = TypeAdapter(list[_Listed])
+_IMAGES = TypeAdapter(list[_ListedImage])
 
 
 def inspected_container(answer: object) -> Container:
@@ -162,6 +171,22 @@ def inspected_image(answer: object) -> Image:
         raise _senseless(error) from error
     names = (*(seen.repo_tags or ()), *(seen.repo_digests or ()))
     return Image(id=seen.id, names=names, working_dir=seen.config.working_dir if seen.config else "")
+
+
+def pinned_images(answer: object) -> tuple[str, ...]:
+    """Every ``repository@digest`` of ``GET /images/json``. TransientError: the answer makes no sense."""
+    try:
+        return tuple(name for image in _IMAGES.validate_python(answer) for name in image.repo_digests or ())
+    except ValidationError as error:
+        raise _senseless(error) from error
+
+
+def layer_bytes(answer: object) -> int:
+    """The size of the writable layer in ``GET /containers/<id>/json?size=1``. TransientError as above."""
+    try:
+        return _Sized.model_validate(answer).size_rw
+    except ValidationError as error:
+        raise _senseless(error) from error
 
 
 def labelled_vm(labels: dict[str, str]) -> VmId | None:

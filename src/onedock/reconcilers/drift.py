@@ -6,6 +6,7 @@ A container that dies, is frozen or removed by hand is not fought: OpenNebula is
 
 import signal
 from dataclasses import dataclass
+from typing import assert_never
 
 from onedock.reconcilers.model import Container, Desired, Observed, Phase, Power
 
@@ -46,6 +47,27 @@ def find_drift(desired: Desired, observed: Observed) -> Drift | None:
         case Phase.RUNNING if desired.power is Power.SUSPENDED:
             return Drift(Power.RUNNING, "Unpaused", "the container was continued by hand")
     return None
+
+
+def looks_as_wanted(desired: Desired, container: Container | None, *, plugged: bool) -> bool:
+    """Whether an entry of a node's full lists shows what is wanted, so that the VM needs no look of its own.
+
+    Args:
+        desired: what is wanted.
+        container: from the engine's list, so without limits and exit code.
+        plugged: whether the agent lists a namespace for the VM.
+    """
+    phase = container.phase if container is not None else None
+    match desired.power:
+        case Power.RUNNING:
+            return phase is Phase.RUNNING and plugged and desired.restart_from is None
+        case Power.SUSPENDED:
+            return phase is Phase.PAUSED and plugged
+        case Power.STOPPED:
+            return phase in {Phase.EXITED, Phase.CREATED} and not plugged
+        case Power.ABSENT:
+            return False
+    assert_never(desired.power)
 
 
 def describe_exit(container: Container) -> str:
