@@ -1,0 +1,191 @@
+"""The network of a VM, from its NIC elements and its context."""
+
+from dataclasses import replace
+
+import pytest
+from tests.support.vm_xml import BRIDGED, Values, parsed, vm_xml
+
+from onedock.config.settings import ContainerSettings
+from onedock.controller.nics import build_network, resolver
+from onedock.reconcilers.errors import TerminalError
+from onedock.reconcilers.model import Network, Nic
+
+SETTINGS = ContainerSettings()
+
+
+def network(*nics: Values, context: Values | None = None, aliases: tuple[Values, ...] = ()) -> Network:
+    vm = parsed(vm_xml(nics=nics, context=context, aliases=aliases))
+    return build_network(vm, hostname="web", settings=SETTINGS)[0]
+
+
+def only(nic: Values, context: Values | None = None, aliases: tuple[Values, ...] = ()) -> Nic:
+    (found,) = network(nic, context=context, aliases=aliases).nics
+    return found
+
+
+def changed(**values: str) -> Values:
+    return {**BRIDGED, **values}
+
+
+def test_a_plain_nic() -> None:
+    assert only(BRIDGED) == Nic(
+        index=0,
+        name="eth0",
+        host_name="one-25001-0",
+        mac="02:00:0a:00:00:0a",
+        bridge="onebr0",
+        addresses=("10.0.0.10/24",),
+    )
+
+
+def test_a_vm_without_a_nic_has_an_empty_network() -> None:
+    assert network() == Network(parsed(vm_xml()).id, ())
+
+
+@pytest.mark.parametrize(
+    ("mask", "address"),
+    [
+        ("255.255.0.0", "10.0.0.10/16"),
+        ("255.255.255.128", "10.0.0.10/25"),
+        ("20", "10.0.0.10/20"),
+        ("", "10.0.0.10/24"),
+    ],
+)
+def test_masks(mask: str, address: str) -> None:
+    assert only(BRIDGED, {"ETH0_IP": "10.0.0.10", "ETH0_MASK": mask}).addresses == (address,)
+    assert only(changed(NETWORK_MASK=mask)).addresses == (address,)
+
+
+@pytest.mark.parametrize("mask", ["255.0.255.0", "33", "-1", "x", "9" * 5000, "255.255.255.0.0", "/24"])
+def test_masks_that_are_none(mask: str) -> None:
+    with pytest.raises(TerminalError, match="with its mask"):
+        only(BRIDGED, {"ETH0_MASK": mask})
+
+
+def test_the_prefix_of_last_resort_is_a_setting() -> None:
+    vm = parsed(vm_xml())
+    (nic,) = build_network(vm, hostname="web", settings=replace_prefix(20))[0].nics
+    assert nic.addresses == ("10.0.0.10/20",)
+
+
+def replace_prefix(length: int) -> ContainerSettings:
+    return ContainerSettings(default_prefix_length=length)
+
+
+def test_ipv6_with_its_prefix_and_its_gateway() -> None:
+    nic = only(
+        changed(IP6="fd00::10", IP6_ULA="FD00:0::11"),
+        {"ETH0_IP6_PREFIX_LENGTH": "48", "ETH0_IP6_GATEWAY": "fd00::1", "ETH0_GATEWAY": "10.0.0.1"},
+    )
+    assert nic.addresses == ("10.0.0.10/24", "fd00::10/48", "fd00::11/48")
+    assert nic.gateways == ("10.0.0.1", "fd00::1")
+
+
+def test_an_address_said_twice_is_one_address() -> None:
+    nic = only(changed(IP6="fd00:0::10", IP6_GLOBAL="fd00::10"), {"ETH0_IP6": "fd00::10"})
+    assert nic.addresses == ("10.0.0.10/24", "fd00::10/64")
+
+
+def test_only_ipv6() -> None:
+    assert only({k: v for k, v in changed(IP6="fd00::10").items() if k != "IP"}).addresses == ("fd00::10/64",)
+
+
+@pytest.mark.parametrize("index", [0, 1, 6, 16, 66])
+def test_each_family_has_one_gateway_at_most(index: int) -> None:
+    nic = changed(NIC_ID=str(index), GATEWAY="10.0.0.1")
+    assert only(nic).gateways == ("10.0.0.1",)
+    assert only({**nic, "GATEWAY6": "fd00::1"}).gateways == ("10.0.0.1", "fd00::1")
+    assert only(nic, {f"ETH{index}_IP6_GATEWAY": "10.0.0.2"}).gateways == ("10.0.0.1",)
+
+
+def test_nics_are_named_in_order_whatever_ids_are_left() -> None:
+    three = network(changed(NIC_ID="7"), changed(NIC_ID="10"), changed(NIC_ID="0"))
+    assert [(nic.index, nic.name) for nic in three.nics] == [(0, "eth0"), (7, "eth1"), (10, "eth2")]
+
+
+def test_aliases_add_addresses_after_the_nics_own() -> None:
+    alias = {"NIC_ID": "2", "ALIAS_ID": "0", "PARENT_ID": "0", "IP": "10.0.0.11"}
+    others = ({**alias, "ALIAS_ID": "1", "IP": "10.0.0.12", "EXTERNAL": "YES"}, {**alias, "PARENT_ID": "3"})
+    nic = only(BRIDGED, {"ETH0_ALIAS0_MASK": "255.255.255.0"}, (alias, *others))
+    assert nic.addresses == ("10.0.0.10/24", "10.0.0.11/24")
+
+
+def test_a_physical_device_is_for_bridges_only() -> None:
+    assert only(changed(PHYDEV="eth1")).phydev == "eth1"
+    assert only(changed(VN_MAD="dummy", PHYDEV="eth1")).phydev is None
+
+
+@pytest.mark.parametrize(("text", "mtu"), [("", None), (" ", None), ("1400", 1400), ("68", 68), ("65535", 65535)])
+def test_mtu(text: str, mtu: int | None) -> None:
+    assert only(changed(MTU=text)).mtu == mtu
+    assert only(BRIDGED, {"ETH0_MTU": text}).mtu == mtu
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"VN_MAD": "802.1Q"}, "VN_MAD='802.1Q' is not supported yet; use a network with VN_MAD=bridge"),
+        ({"VN_MAD": ""}, "VN_MAD='' is not supported"),
+        ({"VN_MAD": "fw"}, "not supported"),
+        ({"BRIDGE_TYPE": "openvswitch"}, "use a Linux bridge"),
+        ({"BRIDGE": ""}, "BRIDGE is not a device name"),
+        ({"BRIDGE": "../../etc"}, "BRIDGE is not a device name"),
+        ({"BRIDGE": "a b"}, "BRIDGE is not a device name"),
+        ({"BRIDGE": "$(reboot)"}, "BRIDGE is not a device name"),
+        ({"BRIDGE": "br0\n"}, "BRIDGE is not a device name"),
+        ({"BRIDGE": "a" * 16}, "BRIDGE is not a device name"),
+        ({"BRIDGE": ".."}, "BRIDGE is not a device name"),
+        ({"TARGET": "x" * 1_000_000}, "TARGET is not a device name"),
+        ({"PHYDEV": "eth0;ls"}, "PHYDEV is not a device name"),
+        ({"MAC": "02:00:0a:00:00"}, "MAC is not an address"),
+        ({"MAC": "02:00:0a:00:00:0a\n"}, "MAC is not an address"),
+        ({"MAC": "zz:00:0a:00:00:0a"}, "MAC is not an address"),
+        ({"NIC_ID": ""}, "NIC_ID is not a number"),
+        ({"NIC_ID": "-1"}, "NIC_ID is not a number"),
+        ({"NIC_ID": "²"}, "NIC_ID is not a number"),
+        ({"NIC_ID": "9" * 5000}, "NIC_ID is not a number"),
+        ({"IP": "10.0.0.300"}, "IP is not an IP address"),
+        ({"IP": "10.0.0.1 10.0.0.2"}, "IP is not an IP address"),
+        ({"IP": "10.0.0.1/8"}, "IP is not an IP address"),
+        ({"IP6": "fe80::1%eth0\nevil"}, "without a zone"),
+        ({"GATEWAY": "10.0.0.1; reboot"}, "GATEWAY is not an IP address"),
+        ({"MTU": "67"}, "MTU must be a number"),
+        ({"MTU": "65536"}, "MTU must be a number"),
+        ({"MTU": "1400 "}, ""),
+        ({"MTU": "²"}, "MTU must be a number"),
+        ({"MTU": "0x500"}, "MTU must be a number"),
+    ],
+)
+def test_what_cannot_be_plugged_is_refused_with_the_reason(values: dict[str, str], reason: str) -> None:
+    if not reason:
+        only(changed(**values))
+        return
+    with pytest.raises(TerminalError) as caught:
+        only(changed(**values))
+    assert reason in str(caught.value)
+    assert len(str(caught.value)) < 250
+
+
+def test_hosts_name_the_first_address() -> None:
+    vm = parsed(vm_xml())
+    assert build_network(vm, hostname="web.example", settings=SETTINGS)[1] == (("web.example", "10.0.0.10"),)
+    assert build_network(replace(vm, nics=()), hostname="web", settings=SETTINGS)[1] == ()
+
+
+def test_name_servers_and_domains_come_from_all_nics_in_order() -> None:
+    vm = parsed(
+        vm_xml(
+            nics=(changed(NIC_ID="1", DNS="9.9.9.9 10.0.0.1"), changed(DNS="1.1.1.1")),
+            context={"ETH0_DNS": "10.0.0.1  2001:DB8::1", "ETH0_SEARCH_DOMAIN": "a.example b.example",
+                     "ETH1_SEARCH_DOMAIN": "b.example c.example"},
+        )
+    )  # fmt: skip
+    servers, domains = resolver(vm, ("8.8.8.8", "9.9.9.9"))
+    assert servers == ("10.0.0.1", "2001:db8::1", "9.9.9.9", "8.8.8.8")
+    assert domains == ("a.example", "b.example", "c.example")
+
+
+@pytest.mark.parametrize("text", ["dns.example", "10.0.0.1,10.0.0.2", "fe80::1%$(x)", "10.0.0.1 nonsense"])
+def test_name_servers_must_be_addresses(text: str) -> None:
+    with pytest.raises(TerminalError, match="DNS"):
+        resolver(parsed(vm_xml(nics=(changed(DNS=text),))), ())
