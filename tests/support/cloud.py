@@ -37,7 +37,7 @@ _FIRST_VMS = itertools.count(100_000 + os.getpid() % 8000 * 100, 10)
 
 _SETTINGS = """
 [controller]
-driver_socket = "{directory}/driver.sock"
+driver_socket = "{driver_socket}"
 api_socket = "{directory}/api.sock"
 state_dir = "{directory}/controller"
 stop_grace_s = 1
@@ -74,7 +74,7 @@ level = "debug"
 
 [nodes.{node}]
 engine = "{engine}"
-agent = "{directory}/agent.sock"
+agent = "{agent_socket}"
 """
 
 
@@ -137,6 +137,7 @@ class Cloud:
     Args:
         guard_s: length of oned's guard against pushed states, in this OpenNebula.
         engine_url, agent_socket: how the controller reaches the node, for tests that put something in between.
+        driver_socket: how the drivers reach the controller, likewise.
     """
 
     def __init__(
@@ -146,6 +147,8 @@ class Cloud:
         *,
         guard_s: float = 30.0,
         engine_url: str = "",
+        agent_socket: Path | None = None,
+        driver_socket: Path | None = None,
         settings: str = "",
     ) -> None:
         self.engine = engine
@@ -157,6 +160,8 @@ class Cloud:
         self.directory = Path(tempfile.mkdtemp(prefix=f"{processes.RUN}-cloud-", dir="/var/tmp"))
         self.remotes = self.directory / "remotes"
         self.api = self.directory / "api.sock"
+        self.driver_socket = self.directory / "driver.sock"
+        self._agent_socket = agent_socket or self.directory / "agent.sock"
         python = sys.executable
         in_node = ["nsenter", f"--net=/run/netns/{engine.netns}", "--"]
         self.controller = Daemon(
@@ -168,7 +173,7 @@ class Cloud:
             directory=self.directory,
             ready=self.directory / "agent.sock",
         )
-        socket = self.directory / "driver.sock"
+        socket = driver_socket or self.driver_socket
         self.one = EmbeddedOpenNebula(
             self.directory / "one",
             vmm=f"{BIN / 'onedock-vmm'} --socket {socket}",
@@ -233,6 +238,8 @@ class Cloud:
             runtime_dir=self.engine.runtime_dir,
             engine_root=self.engine.data_root,
             engine=self._engine_url,
+            agent_socket=self._agent_socket,
+            driver_socket=self.driver_socket,
             guard=self._guard_s,
             node=NODE,
         )
