@@ -58,5 +58,5 @@ async def test_recorded_events_arrive_as_hints() -> None:
 
 
 async def test_a_senseless_address_is_an_error_that_names_the_setting() -> None:
-    with pytest.raises(TerminalError, match="opennebula.events"):
+    with pytest.raises(TerminalError, match=r"opennebula\.events"):
         await listen("nonsense", lambda vm: None)

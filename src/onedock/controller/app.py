@@ -3,6 +3,7 @@
 import asyncio
 import random
 from contextlib import AsyncExitStack
+from functools import partial
 
 import structlog
 
@@ -24,6 +25,7 @@ from onedock.controller.reporter import Reporter
 from onedock.controller.requests import Requests
 from onedock.controller.resync import REFRESHES_PER_S, Resync
 from onedock.controller.story import Story
+from onedock.controller.tasks import keep_running
 from onedock.controller.transfers import Transfers
 from onedock.controller.worker import Worker
 from onedock.reconcilers.actions import Action
@@ -145,13 +147,14 @@ async def run(settings: Settings) -> None:
         )
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(story.run(journal), name="story")
-            tasks.create_task(delivery.run(), name="delivery")
-            tasks.create_task(reporter.run(), name="reporter")
-            tasks.create_task(resync.run(), name="resync")
-            tasks.create_task(resync.run_hints(), name="hinted")
+            tasks.create_task(keep_running(delivery.run), name="delivery")
+            tasks.create_task(keep_running(reporter.run), name="reporter")
+            tasks.create_task(keep_running(resync.run), name="resync")
+            tasks.create_task(keep_running(resync.run_hints), name="hinted")
             if settings.opennebula.events:
-                tasks.create_task(listen(settings.opennebula.events, resync.hint), name="hints")
-            tasks.create_task(monitoring.run(), name="monitoring")
+                hints = partial(listen, settings.opennebula.events, resync.hint)
+                tasks.create_task(keep_running(hints), name="hints")
+            tasks.create_task(keep_running(monitoring.run), name="monitoring")
             tasks.create_task(Intake(settings.controller.driver_socket, requests, links).serve(), name="intake")
             for n in range(settings.controller.workers):
                 tasks.create_task(worker.run(), name=f"worker-{n}")

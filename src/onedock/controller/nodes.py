@@ -9,12 +9,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field
+from functools import partial
 from types import TracebackType
 from typing import Self
 
 import structlog
 
 from onedock.config.settings import NodeSettings, Settings
+from onedock.controller.tasks import keep_running
 from onedock.nodeside.docker import DockerEngine
 from onedock.nodeside.events import Gap, watch
 from onedock.nodeside.remote import AgentClient
@@ -178,7 +180,9 @@ class Nodes:
         agent = await self._stack.enter_async_context(AgentClient(settings.agent))
         runner = Runner(engine, agent, starts=self._settings.controller.starts_per_node, on_action=self._on_action)
         node = Node(name, settings, engine, agent, runner, self._settings.containers.runtime)
-        watcher = asyncio.get_running_loop().create_task(self._watch(node), name=f"events-{name}")
+        watcher = asyncio.get_running_loop().create_task(
+            keep_running(partial(self._watch, node)), name=f"events-{name}"
+        )
         self._watchers.append(watcher)
         log.info("node opened", node=name, engine=settings.engine, agent=str(settings.agent))
         return node
