@@ -1,0 +1,182 @@
+"""The lab's commands make the calls that OpenNebula's own were recorded making, and print tables of 80 columns."""
+
+import json
+import os
+import shlex
+import subprocess
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from xmlrpc.server import SimpleXMLRPCRequestHandler, SimpleXMLRPCServer
+
+import pytest
+from tests.support.recording import FIXTURES
+
+from onedock.lab.one_cli import COMMANDS, link_commands
+
+FILES = {
+    "onedatastore create onedock.ds": "onedock.ds",
+    "oneimage create -d onedock2 ubuntu-docker.tmpl": "ubuntu-docker.tmpl",
+    "onevnet create docker-private.net": "docker-private.net",
+}
+
+
+@dataclass
+class Typed:
+    """A recorded command: what was typed and the calls it made."""
+
+    number: int
+    command: str
+    calls: list[dict[str, Any]] = field(default_factory=list)
+
+
+def recorded() -> list[Typed]:
+    typed: list[Typed] = []
+    for line in (FIXTURES / "cli.jsonl").read_text().splitlines():
+        record = json.loads(line)
+        if "step" in record:
+            typed.append(Typed(len(typed), record["step"]))
+        else:
+            typed[-1].calls.append(record)
+    return typed
+
+
+class Handler(SimpleXMLRPCRequestHandler):
+    rpc_paths = ("/RPC2",)
+
+    def log_message(self, *arguments: object) -> None:
+        """Says nothing on standard error."""
+
+
+class RecordedServer:
+    """Answers with the recorded answers, in their order, and writes down what it was asked."""
+
+    def __init__(self) -> None:
+        self.answers: list[list[Any]] = []
+        self.asked: list[dict[str, Any]] = []
+        self.sessions: set[str] = set()
+        self._server = SimpleXMLRPCServer(("127.0.0.1", 0), Handler, logRequests=False)
+        self._server.register_instance(self)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
+        self._thread.start()
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_address[1]}/RPC2"
+
+    def _dispatch(self, method: str, parameters: tuple[Any, ...]) -> list[Any]:
+        self.sessions.add(parameters[0])
+        self.asked.append({"method": method, "args": list(parameters[1:])})
+        return self.answers.pop(0)
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+@dataclass
+class Terminal:
+    """Runs commands as a user with 80 columns."""
+
+    server: RecordedServer
+    directory: Path
+
+    def run(self, command: str, *answers: list[Any]) -> subprocess.CompletedProcess[str]:
+        self.server.answers, self.server.asked = list(answers), []
+        name, *arguments = shlex.split(command)
+        environment = {
+            "ONE_XMLRPC": self.server.endpoint,
+            "ONE_AUTH": str(self.directory / "one_auth"),
+            "PATH": os.environ["PATH"],
+            "COLUMNS": "80",
+        }
+        return subprocess.run(
+            [self.directory / "bin" / name, *arguments],
+            env=environment,
+            cwd=self.directory,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+
+
+@pytest.fixture
+def terminal(tmp_path: Path) -> Iterator[Terminal]:
+    link_commands(tmp_path / "bin")
+    (tmp_path / "one_auth").write_text("oneadmin:secret\n")
+    server = RecordedServer()
+    yield Terminal(server, tmp_path)
+    server.close()
+
+
+@pytest.mark.parametrize("typed", recorded(), ids=lambda typed: f"{typed.number} {typed.command}")
+def test_walkthrough_makes_the_recorded_calls(typed: Typed, terminal: Terminal) -> None:
+    if typed.command in FILES:
+        template = next(call["args"][0] for call in typed.calls if call["method"].endswith(".allocate"))
+        (terminal.directory / FILES[typed.command]).write_text(template)
+    result = terminal.run(typed.command, *(call["response"] for call in typed.calls))
+    wanted = [{"method": call["method"], "args": call["args"]} for call in typed.calls]
+    assert terminal.server.asked == wanted, result.stderr
+    assert all(len(line) <= 80 for line in result.stdout.splitlines()) or " show " in typed.command, result.stdout
+    if wanted:
+        assert terminal.server.sessions == {"oneadmin:secret"}
+    refused = [call["response"][1] for call in typed.calls if call["response"][0] is False]
+    if refused:
+        assert (result.returncode, result.stderr.strip()) == (255, refused[0])
+    elif wanted:
+        assert result.returncode == 0
+        created = [call["response"][1] for call in typed.calls if call["method"].endswith(".allocate")]
+        assert not created or result.stdout == f"ID: {created[0]}\n"
+    else:
+        assert result.returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("command", "method", "arguments"),
+    [
+        ("onevm poweroff 3", "one.vm.action", ["poweroff", 3]),
+        ("onevm poweroff --hard 3", "one.vm.action", ["poweroff-hard", 3]),
+        ("onevm terminate --hard 3", "one.vm.action", ["terminate-hard", 3]),
+        ("onevm resume 3", "one.vm.action", ["resume", 3]),
+        ("onevm reboot --hard 3", "one.vm.action", ["reboot-hard", 3]),
+        ("onevm recover --retry 3", "one.vm.recover", [3, 2]),
+        ("onevm recover --delete 3", "one.vm.recover", [3, 3]),
+        ("onevm recover --failure 3", "one.vm.recover", [3, 0]),
+        ("onehost delete 1", "one.host.delete", [1]),
+        ("oneimage delete 1", "one.image.delete", [1, False]),
+    ],
+)
+def test_daily_commands(terminal: Terminal, command: str, method: str, arguments: list[Any]) -> None:
+    result = terminal.run(command, [True, 3, 0])
+    assert result.returncode == 0, result.stderr
+    assert terminal.server.asked == [{"method": method, "args": arguments}]
+
+
+def test_vm_by_name_with_all_options(terminal: Terminal) -> None:
+    command = "onevm create --name 'a \"b\"' --cpu 0.5 --vcpu 2 --memory 64 --disk 3 --disk data --nic 0"
+    assert terminal.run(command, [True, 7, 0]).stdout == "ID: 7\n"
+    text = 'NAME="a \\"b\\""\nCPU=0.5\nVCPU=2\nMEMORY=64\nDISK=[\n  IMAGE_ID="3"\n]\nDISK=[\n  IMAGE="data"\n]\n'
+    wanted = text + 'NIC=[\n  NETWORK_ID="0"\n]\n'
+    assert terminal.server.asked[0]["args"] == [wanted, False]
+    pool = "<VM_POOL><VM><ID>7</ID><NAME>web</NAME></VM></VM_POOL>"
+    assert terminal.run("onevm resume web", [True, pool, 0], [True, 7, 0]).returncode == 0
+    missing = terminal.run("onevm resume other", [True, pool, 0])
+    assert (missing.returncode, missing.stderr) == (255, "VM named other not found\n")
+
+
+def test_nothing_chosen_and_nobody_there(terminal: Terminal) -> None:
+    assert "choose one of" in terminal.run("onevm recover 3").stderr
+    terminal.server.close()
+    refused = terminal.run("onevm list")
+    assert refused.returncode == 255
+    assert "check ONE_XMLRPC" in refused.stderr
+    terminal.server = RecordedServer()
+
+
+def test_every_command_is_linked(terminal: Terminal) -> None:
+    for name in COMMANDS:
+        assert "Usage" in terminal.run(f"{name} --help").stdout
