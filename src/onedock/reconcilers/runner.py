@@ -69,9 +69,15 @@ class Runner:
         if observed is None:
             observed = await self.observe(desired)
         created: ContainerId | None = None
-        for action in plan(desired, observed):
-            created = await self._apply(action, created)
-            self._on_action(desired.vm, action)
+        for stage in _stages(plan(desired, observed)):
+            results = await asyncio.gather(*(self._apply(action, created) for action in stage), return_exceptions=True)
+            for action, result in zip(stage, results, strict=True):
+                if not isinstance(result, BaseException):
+                    created = result or created
+                    self._on_action(desired.vm, action)
+            for result in results:
+                if isinstance(result, BaseException):
+                    raise result
         return observed
 
     async def _apply(self, action: Action, created: ContainerId | None) -> ContainerId | None:
@@ -108,6 +114,21 @@ class Runner:
         except NotFoundError as error:
             # Removed by somebody between observe and start: the next pass creates it anew.
             raise TransientError(f"the container vanished before it was started: {error}") from error
+
+
+def _stages(actions: tuple[Action, ...]) -> list[tuple[Action, ...]]:
+    """The actions in order, those of one stage to be done side by side.
+
+    The container is created while its network is made: neither needs the other before it is bound. Both are waited
+    for even if one fails, so that the next look finds what the engine has made.
+    """
+    stages: list[tuple[Action, ...]] = []
+    for action in actions:
+        if isinstance(action, CreateContainer) and stages and isinstance(stages[-1][-1], EnsureNetwork):
+            stages[-1] += (action,)
+        else:
+            stages.append((action,))
+    return stages
 
 
 def _known(container: ContainerId | None, created: ContainerId | None) -> ContainerId:
