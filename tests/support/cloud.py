@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from tests.support import processes
-from tests.support.engine import PrivateEngine
+from tests.support.engine import EngineApiError, PrivateEngine
 from tests.support.images import IGNORES_TERM, Image, write_docker_archive
 from tests.support.opennebula import EmbeddedOpenNebula
 from tests.support.registry import PrivateRegistry
@@ -301,9 +301,14 @@ AR=[TYPE="IP4", IP="10.77.0.10", SIZE="200"]"""
         """What the engine shows of a VM's container, past all code under test."""
         found = self.engine.api("GET", f'/containers/json?all=1&filters={{"label":["org.onedock.vm={vm}"]}}')
         assert len(found) <= 1, f"VM {vm} has {len(found)} containers"
-        inspected: dict[str, Any] | None = (
-            self.engine.api("GET", f"/containers/{found[0]['Id']}/json") if found else None
-        )
+        try:
+            inspected: dict[str, Any] | None = (
+                self.engine.api("GET", f"/containers/{found[0]['Id']}/json") if found else None
+            )
+        except EngineApiError as error:
+            if error.status != 404:
+                raise
+            return None  # removed since the list was made
         return inspected
 
     def run_in(self, vm: int, *argv: str) -> str:
