@@ -42,8 +42,8 @@ class ControllerSettings(Section):
     """Unix socket of the HTTP API: status, log, metrics, health. Used by the `onedock` command."""
     state_dir: Path = Path("/var/lib/onedock/controller")
     """Directory of the journal."""
-    workers: int = Field(default=64, ge=1)
-    """How many VMs may be worked on at the same time, over all nodes."""
+    workers: int = Field(default=256, ge=1)
+    """How many VMs may be worked on at the same time, over all nodes. Most of them wait: for a stop, for a pull."""
     starts_per_node: int = Field(default=4, ge=1)
     """How many containers one node starts at the same time. The engine gets no faster beyond two per core."""
     deadline_s: Seconds = 300.0

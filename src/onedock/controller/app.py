@@ -113,6 +113,7 @@ async def run(settings: Settings) -> None:
             transfers=Transfers(nodes=nodes, registry=registry, remotes=settings.opennebula.remotes_dir),
             metrics=metrics,
         )
+        worker.restore(contents)
         requests = Requests(
             journal=journal,
             registry=registry,

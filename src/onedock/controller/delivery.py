@@ -131,7 +131,7 @@ class Delivery:
             return
         intent = parcel.intent
         try:
-            reason = await self._why_not(intent)
+            reason = await self.why_not(intent)
         except OnedockError as error:
             log.warning("cannot ask oned whether an outcome is still wanted", vm=intent.vm, error=str(error))
             return
@@ -148,7 +148,12 @@ class Delivery:
         else:
             self._send(parcel, link)
 
-    async def _why_not(self, intent: Intent) -> str:
+    async def why_not(self, intent: Intent) -> str:
+        """Why oned does not wait for an answer to this request any more; empty when it does.
+
+        Raises:
+            TransientError: oned does not answer.
+        """
         if intent.vm is None or intent.lcm_state < 0:
             return "the request could not be read, so nothing waits for this answer any more"
         try:

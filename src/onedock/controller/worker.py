@@ -22,6 +22,7 @@ from onedock.controller.documents import VmDocument, VmmRequest, parse_vmm_reque
 from onedock.controller.images.transfer import parse_transfer
 from onedock.controller.intents import Channel, Intent, Outcome
 from onedock.controller.journal import Journal
+from onedock.controller.journal_rows import Contents
 from onedock.controller.metrics import Metrics
 from onedock.controller.nodes import Node, Nodes
 from onedock.controller.oned import Oned
@@ -63,12 +64,17 @@ class Worker:
         self._reporter = reporter
         self._transfers = transfers
         self._metrics = metrics
+        self._restored = 0
         self._script_done: Callable[[Intent, Outcome], None] = lambda intent, outcome: None
         self._passes: dict[VmId, asyncio.Task[None]] = {}
 
     def on_script_done(self, callback: Callable[[Intent, Outcome], None]) -> None:
         """Set who is told of the outcome of a TM request."""
         self._script_done = callback
+
+    def restore(self, contents: Contents) -> None:
+        """Learn which requests an earlier controller left open: oned may not wait for them any more."""
+        self._restored = max((intent.id for intent in contents.intents), default=0)
 
     async def run(self) -> None:
         """Take due VMs, for ever."""
@@ -125,6 +131,11 @@ class Worker:
 
     async def _work(self, record: VmRecord, intent: Intent) -> None:
         """Do one request and conclude it. Raises what is to be retried."""
+        if reason := await self._outdated(intent):
+            log.info("request is outdated and dropped", reason=reason)
+            await self._journal.conclude(intent, None)
+            record.intents.popleft()
+            return
         started = time.monotonic()
         try:
             info, desired = await self._do(record, intent)
@@ -152,6 +163,15 @@ class Worker:
             self._delivery.add(intent, outcome)
         else:
             self._script_done(intent, outcome)
+
+    async def _outdated(self, intent: Intent) -> str:
+        """Why a request of an earlier controller is not to be done any more; empty when it is.
+
+        While no controller ran, the VM may have been recovered or deleted. A clean-up is done in any case.
+        """
+        if intent.id > self._restored or intent.channel is not Channel.VMM or intent.action == "CLEANUP":
+            return ""
+        return await self._delivery.why_not(intent)
 
     async def _fail(self, record: VmRecord, intent: Intent, error: str) -> tuple[Outcome, Desired | None]:
         """The failure of a request, and the desired state that it leaves behind (None: as it is)."""
