@@ -116,8 +116,8 @@ prepare_venv() {
     fi
     say "installing ONEDock, its tests and its lint tools into $venv"
     # --group is younger than the pip of Debian 12.
-    "$venv/bin/python" -m pip --disable-pip-version-check --quiet install --upgrade 'pip>=25.1'
-    (cd "$root" && "$venv/bin/python" -m pip --disable-pip-version-check --quiet --no-input \
+    "$venv/bin/python" -m pip --disable-pip-version-check -qq install --upgrade 'pip>=25.1'
+    (cd "$root" && "$venv/bin/python" -m pip --disable-pip-version-check -qq --no-input \
         install --editable . --group test --group lint)
     printf '%s\n' "$wanted" >"$stamp"
 }

@@ -16,7 +16,7 @@ _HEAD = f"""# Settings
 
 Generated from `onedock.config.settings` by `make docs`; a test fails when it is out of date.
 
-One file, `{DEFAULT_FILE}` (`ONEDOCK_CONFIG` names another), for the front-end and the nodes alike; each program reads
+One file, `{DEFAULT_FILE}` (`ONEDOCK_CONFIG` names another), for front-end and nodes alike; each program reads
 the sections that are its own. Nothing needs to be set on a front-end that is its own only node. A name that is not
 below is an error. `ONEDOCK_<SECTION>__<NAME>` in the environment overrides one value:
 `ONEDOCK_LOG__LEVEL=debug`.
@@ -49,7 +49,7 @@ def document() -> str:
 def _section(name: str, model: type[BaseModel], more: str = "") -> str:
     doc = (model.__doc__ or "").strip().splitlines()[0]
     rows = "\n".join(_rows(model))
-    return f"## [{name}]\n\n{doc} {more}".rstrip() + f"\n\n| name | default | what it is |\n|---|---|---|\n{rows}\n"
+    return f"## `[{name}]`\n\n{doc} {more}".rstrip() + f"\n\n| name | default | what it is |\n|---|---|---|\n{rows}\n"
 
 
 def _rows(model: type[BaseModel]) -> Iterator[str]:
@@ -68,7 +68,7 @@ def _default(field: FieldInfo) -> str:
 
 
 def _limits(field: FieldInfo) -> str:
-    """The constraints, in words: ``At least 1.``"""
+    """The constraints, in words, such as ``At least 1.``."""
     words = {"ge": "At least", "le": "At most", "gt": "More than", "lt": "Less than", "pattern": "Matches"}
     found = [
         f"{words[name]} {f'`{value}`' if name == 'pattern' else value}."
