@@ -279,14 +279,14 @@ class Machinery:
             self.queue.add(record.vm)
 
     def start(self, *names: str) -> None:
-        """Start endless tasks: ``delivery``, ``reporter``, ``resync``, ``worker``."""
+        """Start endless tasks: ``delivery``, ``reporter``, ``resync``, ``worker``; ``all`` of them."""
         parts: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
             "delivery": self.delivery.run,
             "reporter": self.reporter.run,
             "resync": self.resync.run,
             "worker": self.worker.run,
         }
-        for name in names or parts:
+        for name in parts if "all" in names else names:
             count = 2 if name == "worker" else 1
             self._tasks += [asyncio.create_task(parts[name](), name=name) for _ in range(count)]
 
