@@ -5,13 +5,15 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
-from bench import deploy
+from bench import deploy, drivers, events
 from bench.measure import Report
 from bench.report import show, write
 
 BENCHMARKS: dict[str, Callable[[], Awaitable[Report]]] = {
     "deploy": deploy.one_by_one,
     "burst": deploy.at_once,
+    "events": events.deaths,
+    "drivers": drivers.round_trips,
 }
 
 

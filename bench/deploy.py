@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import count
 
 import aiohttp
@@ -56,7 +57,7 @@ class Oned:
         self._stage = stage
         self._driver = driver
         self._image = image
-        self._vms: list[BenchVm] = []
+        self._vms: dict[int, BenchVm] = {}
         self._numbers: Iterator[int] = count()
 
     def new_vm(self, *, since: int | None = None) -> BenchVm:
@@ -66,17 +67,21 @@ class Oned:
         self._stage.oned.vms[vm.id] = vm
         return vm
 
+    def again(self, vm: BenchVm) -> BenchVm:
+        """The same VM, to be started anew: inside of the guard, if it was so before."""
+        return replace(vm, since=now() if vm.since else 0)
+
     async def deploy(self, vms: list[BenchVm]) -> list[float]:
         """Send all DEPLOY lines; seconds until each answer."""
-        self._vms += vms
+        self._vms |= {vm.id: vm for vm in vms}
         return await asyncio.to_thread(self._ask, "DEPLOY", [deploy_line(vm) for vm in vms])
 
     async def clean_up(self) -> None:
         """Have everything of all VMs removed, and wait for the answers."""
-        lines = [cleanup_line(vm) for vm in self._vms]
+        lines = [cleanup_line(vm) for vm in self._vms.values()]
         await asyncio.to_thread(self._ask, "CLEANUP", lines)
         for vm in self._vms:
-            del self._stage.oned.vms[vm.id]
+            del self._stage.oned.vms[vm]
         self._vms.clear()
 
     def _ask(self, action: str, lines: list[bytes]) -> list[float]:

@@ -10,6 +10,7 @@ from aiohttp import web
 from bench.documents import BenchVm, host_entry, pool_entry, vm_document
 
 ACTIVE, RUNNING = 3, 3
+POWEROFF = 8
 
 
 class MemoryOned:
@@ -18,6 +19,8 @@ class MemoryOned:
     def __init__(self, nodes: Iterable[str]) -> None:
         self._nodes = tuple(nodes)
         self.vms: dict[int, BenchVm] = {}
+        self.stopped: set[int] = set()
+        """VMs that are in POWEROFF instead."""
         self.port = 0
         self._pool: tuple[frozenset[int], bytes] | None = None
 
@@ -56,7 +59,8 @@ class MemoryOned:
                 vm = self.vms.get(int(arguments[1]))
                 if vm is None:
                     return [False, "no such VM", 0x400]
-                return [True, vm_document(vm, ACTIVE, RUNNING), 0]
+                state = (POWEROFF, 0) if vm.id in self.stopped else (ACTIVE, RUNNING)
+                return [True, vm_document(vm, *state), 0]
             case _:
                 return [False, f"{method} is not served here", 0x2000]
 
