@@ -140,6 +140,37 @@ async def test_failed_deploy_is_shown_and_can_be_retried(cloud: Cloud) -> None:
     await cloud.one.wait_for_vm(vm, LcmState.RUNNING)
 
 
+async def test_failing_transfer_names_its_cause_and_can_be_retried(cloud: Cloud) -> None:
+    await cloud.prepare()
+    errors = "ERROR: clone: looked everywhere\nno such image at the registry; push it\n"
+    cloud.remotes.answer("tm.clone", stderr=errors, code=1)
+    vm = await cloud.new_vm()
+    await cloud.one.wait_for_vm(vm, LcmState.PROLOG_FAILURE)
+    error = (await cloud.one.vm(vm)).findtext("USER_TEMPLATE/ERROR", "")
+    assert ": Error executing image transfer script: no such image at the registry" in error
+    assert len(error) == 100
+    log = cloud.one.vm_log(vm).read_text()
+    assert "clone: looked everywhere" in log
+    assert "Command execution failed (exit code: 1)" in log
+    cloud.remotes.answer("tm.clone")
+    await cloud.one.call("one.vm.recover", vm, 2)
+    await cloud.one.wait_for_vm(vm, LcmState.RUNNING)
+
+
+async def test_images_that_cannot_be_had_fail_early_or_are_in_error(cloud: Cloud) -> None:
+    datastore = await cloud.one.new_image_datastore()
+    template = 'NAME="nothing"\nPATH=docker://nothing\nTYPE=OS\n'
+    cloud.remotes.answer("datastore.stat", stderr="no such image\n", code=1)
+    with pytest.raises(CallFailedError, match="Cannot parse image SIZE: no such image"):
+        await cloud.one.call("one.image.allocate", template, datastore, True)
+    cloud.remotes.answer("datastore.stat", "64\n")
+    cloud.remotes.answer("datastore.cp", stderr="registry is full\n", code=1)
+    image = await cloud.one.call("one.image.allocate", template, datastore, True)
+    await cloud.one.wait_for_image(image, 5)
+    document = await cloud.one.document("one.image.info", image)
+    assert "registry is full" in document.findtext("TEMPLATE/ERROR", "")
+
+
 async def test_errors_have_text_and_code(cloud: Cloud) -> None:
     with pytest.raises(CallFailedError, match=r"\[one.vm.info\] Error getting virtual machine \[99\]") as missing:
         await cloud.one.call("one.vm.info", 99)

@@ -60,7 +60,7 @@ class Driver:
         executable: Path of the program.
         arguments: Everything it gets, as the one string that becomes its argv[1].
         on_message: Called with each line it prints.
-        on_restart: Called after it was started again.
+        handshake_seconds: How long INIT may take.
     """
 
     def __init__(
@@ -69,13 +69,14 @@ class Driver:
         executable: str,
         arguments: str,
         on_message: Callable[[Message], None],
-        on_restart: Callable[[], None] = lambda: None,
+        *,
+        handshake_seconds: float = HANDSHAKE_SECONDS,
     ) -> None:
         self.name = name
         self.pid = 0
         self._argv = [executable, arguments]
         self._on_message = on_message
-        self._on_restart = on_restart
+        self._handshake_seconds = handshake_seconds
         self._writer: asyncio.WriteTransport | None = None
         self._output = -1
         self._task: asyncio.Task[None] | None = None
@@ -146,7 +147,7 @@ class Driver:
         readable = asyncio.Event()
         loop.add_reader(self._output, readable.set)
         try:
-            await asyncio.wait_for(readable.wait(), HANDSHAKE_SECONDS)
+            await asyncio.wait_for(readable.wait(), self._handshake_seconds)
             return os.read(self._output, _HANDSHAKE_BYTES)
         except TimeoutError:
             return b""
@@ -159,7 +160,6 @@ class Driver:
             log.warning("driver ended and is started again", driver=self.name, pid=self.pid)
             await self._reap()
             await self._spawn_again()
-            self._on_restart()
 
     async def _spawn_again(self) -> None:
         while True:
