@@ -8,13 +8,13 @@ help: ## Show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 demo: ## Bring up a whole cloud on this machine and walk through it (root). ARGS="--engine unix:///var/run/docker.sock"
-	@scripts/demo.sh $(ARGS)
+	@scripts/demo.sh demo $(ARGS)
 
-demo-stop: venv ## End the demo and remove every trace of it (root)
-	@$(PYTHON_IN_VENV) -m onedock.lab down
+demo-stop: ## End the demo and remove every trace of it (root)
+	@scripts/demo.sh down
 
-demo-status: venv ## Say which parts of the demo run
-	@$(PYTHON_IN_VENV) -m onedock.lab status
+demo-status: ## Say which parts of the demo run (root)
+	@scripts/demo.sh status
 
 test: ## Run all tests (root), or those that need no root. ARGS="-k name"
 	@scripts/test.sh $(ARGS)
