@@ -194,6 +194,15 @@ async def test_silent_host_is_started_again(cloud: Cloud) -> None:
     await eventually(lambda: len(starts()) > 2, what="START_MONITOR comes again and again")
 
 
+async def test_refused_vm_leaves_image_and_address_free(cloud: Cloud) -> None:
+    await cloud.prepare()
+    template = 'CPU=1\nMEMORY=64\nDISK=[IMAGE="ubuntu"]\nNIC=[NETWORK="private"]\nNIC=[NETWORK="none"]\n'
+    with pytest.raises(CallFailedError, match="Virtual network none does not exist"):
+        await cloud.one.call("one.vm.allocate", template, False)
+    assert (await cloud.one.document("one.image.info", 0)).findtext("RUNNING_VMS") == "0"
+    assert (await cloud.one.document("one.vn.info", 0)).findtext("USED_LEASES") == "0"
+
+
 async def test_vm_without_room_says_why(cloud: Cloud) -> None:
     await cloud.prepare()
     vm = int(await cloud.one.call("one.vm.allocate", "CPU=3\nMEMORY=64\n", False))

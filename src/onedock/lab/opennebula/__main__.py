@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import contextlib
 import os
 import secrets
 import signal
@@ -107,16 +106,18 @@ async def serve(options: argparse.Namespace) -> None:
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
-    await ended.wait()
+    # a loop that fails ends the whole process: better no OpenNebula than half of one
+    failed, _ = await asyncio.wait([asyncio.create_task(ended.wait()), *tasks], return_when=asyncio.FIRST_COMPLETED)
     for task in tasks:
         task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+    await asyncio.gather(*tasks, return_exceptions=True)
     await runner.cleanup()
     images.stop()
     await monitord.stop()
     await oned.stop()
     store.close()
+    for over in failed:
+        over.result()
 
 
 def main() -> None:

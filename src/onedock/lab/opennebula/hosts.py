@@ -20,14 +20,21 @@ def usage(vms: Iterable[Vm]) -> tuple[int, int]:
     """CPU (percent of a core) and memory (KB) that these VMs hold."""
     cpu, memory = 0, 0
     for vm in vms:
-        cpu += round(float(get(vm.template, "CPU", "0")) * 100)
-        memory += int(get(vm.template, "MEMORY", "0")) * 1024
+        cpu += round(_number(vm.template, "CPU") * 100)
+        memory += round(_number(vm.template, "MEMORY") * 1024)
     return cpu, memory
 
 
 def capacity(host: Host) -> tuple[int, int]:
     """Total CPU (percent of a core) and memory (KB) of the host."""
-    return int(float(get(host.template, "TOTALCPU", "0"))), int(float(get(host.template, "TOTALMEMORY", "0")))
+    return round(_number(host.template, "TOTALCPU")), round(_number(host.template, "TOTALMEMORY"))
+
+
+def _number(template: Template, name: str) -> float:
+    try:
+        return float(get(template, name))
+    except ValueError:  # missing, or nonsense from outside: nothing there
+        return 0.0
 
 
 def document(host: Host, vms: Iterable[Vm], *, monitoring: bool) -> str:

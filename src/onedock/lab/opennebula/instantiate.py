@@ -8,7 +8,7 @@ from onedock.lab.opennebula.disks import DiskError
 from onedock.lab.opennebula.objects import Image, VirtualNetwork, Vm
 from onedock.lab.opennebula.states import ImageState, VmState
 from onedock.lab.opennebula.store import Store
-from onedock.lab.opennebula.templates import Template, Value, Vector, get, vectors
+from onedock.lab.opennebula.templates import Template, Vector, get, vectors
 
 _OWN = [
     "CONTEXT",
@@ -64,8 +64,12 @@ def new_vm(store: Store, number: int, attributes: Template, *, hold: bool, now: 
     system: Vector = {"MACHINE": "q35", "UUID": str(uuid.uuid4())}
     own["OS"] = [system | next(iter(vectors(own, "OS")), {})]
     wanted = own.pop("CONTEXT", [])
-    _add_disks(store, vm)
-    _add_nics(store, vm)
+    try:
+        _add_disks(store, vm)
+        _add_nics(store, vm)
+    except (InstantiateError, DiskError, leases.NoLeaseError):
+        release(store, vm)
+        raise
     for vector in wanted[:1]:
         if isinstance(vector, dict):
             values = context.complete(vm, vector, store.networks.objects)
@@ -87,12 +91,10 @@ def _check(attributes: Template) -> None:
 
 
 def _add_disks(store: Store, vm: Vm) -> None:
-    made: list[Value] = []
     asked = vectors(vm.template, "DISK")
+    vm.template.pop("DISK", None)
     for disk_id, disk in enumerate(asked):
-        made.append(new_disk(store, vm, disk, disk_id))
-    if made:
-        vm.template["DISK"] = made
+        vm.template.setdefault("DISK", []).append(new_disk(store, vm, disk, disk_id))
 
 
 def new_disk(store: Store, vm: Vm, asked: Vector, disk_id: int) -> Vector:
@@ -164,8 +166,9 @@ def new_nic(store: Store, vm: Vm, asked: Vector, nic_id: int) -> Vector:
 def _add_nics(store: Store, vm: Vm) -> None:
     asked = {kind: vectors(vm.template, kind) for kind in ("NIC", "NIC_ALIAS")}
     nic_id = 0
-    for kind, wanted in asked.items():
+    for kind in asked:
         vm.template.pop(kind, None)
+    for kind, wanted in asked.items():
         for nic in wanted:
             made = new_nic(store, vm, nic, nic_id)
             vm.template.setdefault(kind, []).append(made)
