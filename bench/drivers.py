@@ -5,11 +5,11 @@ import os
 import subprocess
 from pathlib import Path
 
+from tests.support.driver_process import DriverProcess
+
 from bench.documents import NODE
 from bench.measure import Report, Row, Stopwatch, series
 from bench.stage import FIRST_VM, RealNode, Stage
-from tests.support.driver_process import DriverProcess
-
 from onedock.controller.driver.layout import lay_out
 
 ROUNDS = 40

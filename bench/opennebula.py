@@ -64,11 +64,14 @@ class MemoryOned:
             case _:
                 return [False, f"{method} is not served here", 0x2000]
 
+    def pool(self) -> str:
+        """The document that ``one.vmpool.info`` answers."""
+        return f"<VM_POOL>{''.join(pool_entry(vm, ACTIVE, RUNNING) for vm in self.vms.values())}</VM_POOL>"
+
     def _pool_answer(self) -> bytes:
         ids = frozenset(self.vms)
         if self._pool is None or self._pool[0] != ids:
-            entries = "".join(pool_entry(vm, ACTIVE, RUNNING) for vm in self.vms.values())
-            self._pool = (ids, _dump([True, f"<VM_POOL>{entries}</VM_POOL>", 0]))
+            self._pool = (ids, _dump([True, self.pool(), 0]))
         return self._pool[1]
 
 
