@@ -12,6 +12,7 @@ from prometheus_client import generate_latest
 
 from onedock import __version__
 from onedock.controller.delivery import Delivery
+from onedock.controller.documents import parse_id
 from onedock.controller.journal import Journal
 from onedock.controller.journal_rows import LogLine
 from onedock.controller.metrics import Metrics
@@ -53,7 +54,7 @@ class Api:
         app = web.Application()
         app.router.add_get("/health", self._health)
         app.router.add_get("/vms", self._vms)
-        app.router.add_get("/vms/{vm:[0-9]+}", self._vm)
+        app.router.add_get("/vms/{vm:[0-9]{1,9}}", self._vm)
         app.router.add_get("/log", self._log)
         app.router.add_get("/metrics", self._metrics_view)
         runner = web.AppRunner(app, access_log=None, handle_signals=False)
@@ -92,8 +93,10 @@ class Api:
 
     async def _log(self, request: web.Request) -> web.StreamResponse:
         """Lines as JSON, one per line; with ``follow`` it never ends."""
-        vm = VmId(int(request.query["vm"])) if request.query.get("vm", "").isdigit() else None
-        limit = min(int(request.query.get("limit", "1000")), 100_000)
+        number, limit = parse_id(request.query.get("vm", "0")), parse_id(request.query.get("limit", "1000"))
+        if number is None or limit is None:
+            return web.json_response({"error": "vm and limit must be numbers"}, status=400)
+        vm, limit = (VmId(number) if "vm" in request.query else None), min(limit, 100_000)
         response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
         follower = self._story.follow() if "follow" in request.query else None
         await response.prepare(request)

@@ -7,6 +7,7 @@ links to the long-lived drivers are kept for ``delivery`` and ``reporter`` to wr
 import asyncio
 import json
 import os
+import re
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
@@ -21,6 +22,10 @@ log = structlog.get_logger(__name__)
 
 MAX_LINE_BYTES = 256 * 1024 * 1024
 """A driver sends at most 32 MiB of payload; JSON escapes make up to six bytes of one."""
+
+MAX_WAITING = 1024
+"""Connections not yet accepted; a burst of oned's scripts that finds no room here has to try again."""
+_TOKEN = re.compile(r"[0-9a-f]{1,64}")
 
 
 class Link:
@@ -109,7 +114,9 @@ class Intake:
         self._path.unlink(missing_ok=True)
         mask = os.umask(0o117)
         try:
-            server = await asyncio.start_unix_server(self._connected, self._path, limit=MAX_LINE_BYTES)
+            server = await asyncio.start_unix_server(
+                self._connected, self._path, limit=MAX_LINE_BYTES, backlog=MAX_WAITING
+            )
         finally:
             os.umask(mask)
         log.info("intake is open", socket=str(self._path))
@@ -133,12 +140,12 @@ class Intake:
             hello = await _read(reader)
             if hello is None:
                 return
-            kind, session = str(hello["hello"]), str(hello["session"])
+            kind, session = str(hello["hello"]), _token(hello["session"])
             if kind in {"vmm", "im"}:
                 await self._serve_driver(reader, Link(writer, kind=kind, session=session))
             else:
                 await self._serve_script(reader, writer, Channel(kind))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             log.warning("a driver broke the protocol", error=str(error)[:200])
         except (ConnectionError, asyncio.IncompleteReadError):
             pass  # the other side died: it reconnects, or oned starts it again
@@ -167,7 +174,7 @@ class Intake:
         message = await _read(reader)
         if message is None:
             return
-        request, argv = str(message["request"]), [str(word) for word in message["argv"]]
+        request, argv = _token(message["request"]), [str(word) for word in message["argv"]]
         result = await self._handler.script(channel, request, str(message["action"]), argv, str(message["stdin"]))
         answer = {"result": request, "code": result.code, "stdout": result.stdout, "stderr": result.stderr}
         writer.write(json.dumps(answer).encode() + b"\n")
@@ -190,6 +197,13 @@ async def _acknowledge(take: TakeLine, link: Link, seq: int, line: str, oversize
         log.exception("a line could not be taken", driver=link.kind, seq=seq)  # not acknowledged: it comes again
         return
     link.send({"ack": seq})
+
+
+def _token(value: object) -> str:
+    """The id of a session or request, part of which becomes a key in the journal."""
+    if not isinstance(value, str) or not _TOKEN.fullmatch(value):
+        raise ValueError(f"a session or request must be hexadecimal, not {str(value)[:40]!r}")
+    return value
 
 
 async def _read(reader: asyncio.StreamReader) -> dict[str, Any] | None:
