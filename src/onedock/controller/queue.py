@@ -7,6 +7,8 @@ from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
+EARLY_S = 0.001
+"""What is due within this is due: a timer may fire a little early, and waiting for the rest would spin."""
 
 
 class KeyedQueue(Generic[K]):
@@ -27,9 +29,19 @@ class KeyedQueue(Generic[K]):
         self._busy: set[K] = set()
         self._failures: dict[K, int] = {}
         self._changed = asyncio.Event()
+        self._getting = asyncio.Lock()
 
     def __len__(self) -> int:
         return len(self._due)
+
+    def due_in(self, key: K) -> float | None:
+        """In how many seconds a key is due, not below 0; None: nobody waits for it."""
+        when = self._due.get(key)
+        return None if when is None else max(0.0, when - asyncio.get_running_loop().time())
+
+    def oldest_s(self) -> float:
+        """How long the key that is due longest has waited; 0: none is due."""
+        return max(0.0, asyncio.get_running_loop().time() - min(self._due.values())) if self._due else 0.0
 
     def add(self, key: K, *, after: float = 0.0) -> None:
         """Make ``key`` due ``after`` seconds from now, or keep it if it is due sooner."""
@@ -44,16 +56,17 @@ class KeyedQueue(Generic[K]):
     async def get(self) -> K:
         """Wait for a key that is due and that no other worker has. ``done`` must follow."""
         loop = asyncio.get_running_loop()
-        while True:
-            self._changed.clear()
-            key, wait = self._pop(loop.time())
-            if key is not None:
-                return key
-            try:
-                async with asyncio.timeout(wait):
-                    await self._changed.wait()
-            except TimeoutError:
-                pass
+        async with self._getting:  # one worker waits for all: else every change would wake every one of them
+            while True:
+                self._changed.clear()
+                key, wait = self._pop(loop.time())
+                if key is not None:
+                    return key
+                try:
+                    async with asyncio.timeout(wait):
+                        await self._changed.wait()
+                except TimeoutError:
+                    pass
 
     def _pop(self, now: float) -> tuple[K | None, float | None]:
         """The next key, or how long to wait for one (None: until something is added)."""
@@ -65,7 +78,7 @@ class KeyedQueue(Generic[K]):
             if self._due.get(key) != when:
                 heapq.heappop(self._heap)  # superseded by a sooner time
                 continue
-            if when > now:
+            if when > now + EARLY_S:
                 wait = when - now
                 break
             heapq.heappop(self._heap)
