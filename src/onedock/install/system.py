@@ -1,0 +1,73 @@
+"""What both roles have on the system itself: group, directories, units, rotation of logs."""
+
+import sys
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+
+from onedock.install.steps import InstallError, Steps, run
+
+_BOOTED_WITH_SYSTEMD = Path("/run/systemd/system")
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """Where things go; the defaults are those of a Linux distribution with systemd."""
+
+    group: str = "onedock"
+    """May use the agent's socket, and put sockets into ``run``."""
+    units: Path = Path("/etc/systemd/system")
+    tmpfiles: Path = Path("/etc/tmpfiles.d")
+    logrotate: Path = Path("/etc/logrotate.d")
+    run: Path = Path("/run/onedock")
+    programs: Path = field(default_factory=lambda: Path(sys.executable).parent)
+    """Directory of ``onedock-controller`` and ``onedock-agent``: that of this Python."""
+
+    def unit(self, role: str) -> Path:
+        """The unit of ``controller`` or ``agent``."""
+        return self.units / f"onedock-{role}.service"
+
+    def install(self, steps: Steps, role: str, *, others: dict[str, str] | None = None) -> None:
+        """Group, the directory of sockets, and the unit of a role, not started.
+
+        ``others``: what else the unit has between two @. Raises InstallError, OSError.
+        """
+        program = self.programs / f"onedock-{role}"
+        if not program.is_file():
+            raise InstallError(f"{program} does not exist; run the `onedock` that is installed together with it")
+        gid = steps.group(self.group)
+        # Controller and agent may be on one machine under two users: neither may remove what the other has there.
+        content = f"# ONEDock: the sockets of controller and agent\nd {self.run} 1775 root {self.group} -\n"
+        steps.file(self.tmpfiles / "onedock.conf", content.encode())
+        if gid is not None:
+            steps.directory(self.run, mode=0o1775, owner=(0, gid))
+        text = resources.files("onedock.install").joinpath(f"systemd/onedock-{role}.service").read_text()
+        for name, value in {"bin": str(self.programs), **(others or {})}.items():
+            text = text.replace(f"@{name}@", value)
+        if steps.file(self.unit(role), text.encode()):
+            self._reload(steps)
+
+    def uninstall(self, steps: Steps, role: str) -> None:
+        """The unit, stopped; and what the other role does not need either."""
+        unit = self.unit(role)
+        if unit.exists():
+            if _BOOTED_WITH_SYSTEMD.is_dir() and not steps.dry_run:
+                run(["systemctl", "disable", "--now", unit.name])
+            steps.absent(unit)
+            self._reload(steps)
+        if not any(self.unit(other).exists() for other in ("controller", "agent") if other != role):
+            steps.absent(self.tmpfiles / "onedock.conf")
+            steps.absent(self.run)
+
+    def rotate(self, steps: Steps, logs: Path, owner: tuple[str, str]) -> None:
+        """Rotation of the drivers' logs, in OpenNebula's own way."""
+        content = (
+            f"{logs}/onedock-*.log {{\n    su {owner[0]} {owner[1]}\n    weekly\n    rotate 4\n    missingok\n"
+            "    notifempty\n    compress\n    copytruncate\n}\n"
+        )
+        steps.file(self.logrotate / "onedock", content.encode())
+
+    def _reload(self, steps: Steps) -> None:
+        if _BOOTED_WITH_SYSTEMD.is_dir() and self.units == Path("/etc/systemd/system") and not steps.dry_run:
+            run(["systemctl", "daemon-reload"])
+            steps.done("systemd has read the units", changed=True)
