@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.recorded import records
 
-from onedock.controller.xml import XmlError, parse_xml, required_text
+from onedock.controller.xml import XmlError, parse_children, parse_xml, required_text
 from onedock.reconcilers.errors import TerminalError
 
 LAUGHS = '<!DOCTYPE a [<!ENTITY a "ha"><!ENTITY b "' + "&a;" * 1000 + '"><!ENTITY c "' + "&b;" * 1000 + '">]><a>&c;</a>'
@@ -65,6 +65,17 @@ def test_size_is_limited() -> None:
 
 def test_deep_nesting_ends_well() -> None:
     assert len(parse_xml("<a>" * 100_000 + "</a>" * 100_000)) == 1
+
+
+def test_children_of_a_pool_come_one_by_one() -> None:
+    text = "<POOL>" + "".join(f"<VM><ID>{n}</ID><VM><ID>x</ID></VM></VM>" for n in range(1000)) + "</POOL>"
+    assert [child.findtext("ID") for child in parse_children(text)] == [str(n) for n in range(1000)]
+
+
+@pytest.mark.parametrize("text", ["<A><B/>", "<A><B></A>", "<!DOCTYPE a><A/>", "<A>\udc80</A>", "", "<A/><B/>"])
+def test_a_bad_pool_is_refused(text: str) -> None:
+    with pytest.raises(XmlError):
+        list(parse_children(text))
 
 
 def test_required_text_names_what_is_missing() -> None:

@@ -17,7 +17,7 @@ from pyone import LCM_STATE, VM_STATE, bindings
 
 from onedock.config.settings import OpenNebulaSettings
 from onedock.controller.documents import VmDocument, parse_vm
-from onedock.controller.xml import parse_xml
+from onedock.controller.xml import parse_children, parse_xml
 from onedock.reconcilers.errors import NotFoundError, TerminalError, TransientError
 from onedock.reconcilers.model import VmId
 
@@ -126,7 +126,7 @@ class Oned:
 
 
 def _parse_pool(text: str) -> tuple[VmDocument, ...]:
-    return tuple(parse_vm(element) for element in parse_xml(text).findall("VM"))
+    return tuple(parse_vm(element) for element in parse_children(text) if element.tag == "VM")
 
 
 def _refusal(method: str, message: str, code: int) -> Exception:
