@@ -92,7 +92,7 @@ class Networks(Protocol):
         ...
 
     async def list_vms(self) -> tuple[VmId, ...]:
-        """VMs of which this node has a namespace or kept state."""
+        """VMs whose networks this node has made, or begun to make, and not removed yet."""
         ...
 
 
