@@ -24,6 +24,8 @@ class FakeOned:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        # What the driver wrote and could not yet confirm would wait for the next driver.
+        await eventually(lambda: self._cloud.view("/health")["undelivered"] == 0, what="all is confirmed")
         self.driver.__exit__()
         now = self._gone + 1
         await eventually(
