@@ -172,7 +172,7 @@ class OneNode:
     """``Nodes`` with one node."""
 
     def __init__(self, engine: FakeEngine, networks: FakeNetworks) -> None:
-        runner = Runner(engine, networks, starts=4, on_action=lambda vm, action: None)
+        runner = Runner(engine, networks, starts=4, on_action=lambda vm, action, seconds: None)
         self.node = Node(
             NODE, NodeSettings(), cast("DockerEngine", engine), cast("AgentClient", networks), runner, "onedock"
         )
@@ -342,9 +342,11 @@ class Machinery:
 
     async def until(self, condition: Callable[[], bool], seconds: float = 30.0) -> None:
         """Wait for something to become true, in the loop's time."""
+        step = 0.01
         async with asyncio.timeout(seconds):
-            while not condition():  # noqa: ASYNC110 - any state of the world may be waited for
-                await asyncio.sleep(0.01)
+            while not condition():
+                await asyncio.sleep(step)
+                step = min(step * 1.2, 1.0)
 
     def record(self, vm: VmId = VM) -> VmRecord:
         """The VM's record."""

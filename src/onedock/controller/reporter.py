@@ -21,6 +21,7 @@ from onedock.controller.intake import Links
 from onedock.controller.metrics import Metrics
 from onedock.controller.nodes import Node
 from onedock.controller.oned import LCM_STATE, VM_STATE, Oned
+from onedock.controller.queue import EARLY_S
 from onedock.controller.registry import Registry, VmRecord
 from onedock.controller.wire import im_message, state_vm, vmm_log
 from onedock.reconcilers.errors import NotFoundError, OnedockError
@@ -143,7 +144,8 @@ class Reporter:
                     await self._arrived.wait()
             except TimeoutError:
                 pass
-            for vm in [vm for vm, report in self._reports.items() if report.due <= loop.time()]:
+            now = loop.time() + EARLY_S
+            for vm in [vm for vm, report in self._reports.items() if report.due <= now]:
                 await self._confirm(vm)
 
     async def _confirm(self, vm: VmId) -> None:
