@@ -34,7 +34,7 @@ class World:
     def _runner(self, engine: FakeEngine, networks: FakeNetworks) -> Runner:
         return Runner(engine, networks, starts=2, on_action=self._note)
 
-    def _note(self, vm: VmId, action: Action) -> None:
+    def _note(self, vm: VmId, action: Action, seconds: float) -> None:
         self.done.append((vm, type(action).__name__))
 
     def _decide(self, name: str) -> Fault:
@@ -211,7 +211,7 @@ async def test_a_container_that_vanishes_before_its_start_is_made_anew() -> None
             world.engine.containers.clear()
         return Fault.NONE
 
-    runner = Runner(faulty(world.engine, vanish), world.networks, starts=1, on_action=lambda vm, action: None)
+    runner = Runner(faulty(world.engine, vanish), world.networks, starts=1, on_action=lambda vm, action, seconds: None)
     with pytest.raises(TransientError, match="vanished"):
         await runner.converge(running(SPEC))
     await runner.converge(running(SPEC))
@@ -237,7 +237,7 @@ class SlowEngine(FakeEngine):
 
 async def test_no_more_start_at_the_same_time_than_allowed() -> None:
     engine = SlowEngine()
-    runner = Runner(engine, FakeNetworks(), starts=2, on_action=lambda vm, action: None)
+    runner = Runner(engine, FakeNetworks(), starts=2, on_action=lambda vm, action, seconds: None)
     await asyncio.gather(*(runner.converge(running(vm_spec(VmId(25100 + n)))) for n in range(6)))
     assert engine.most == 2
     assert [c.phase for c in engine.containers.values()] == [Phase.RUNNING] * 6

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 from contextlib import AsyncExitStack
 from functools import partial
 
@@ -28,6 +29,7 @@ from onedock.controller.story import Story
 from onedock.controller.tasks import keep_running
 from onedock.controller.transfers import Transfers
 from onedock.controller.worker import Worker
+from onedock.nodeside.events import EngineEvent
 from onedock.reconcilers.actions import Action
 from onedock.reconcilers.model import NodeName, VmId
 
@@ -56,22 +58,31 @@ async def run(settings: Settings) -> None:
         registry.restore(contents)
         queue: KeyedQueue[VmId] = KeyedQueue(backoff)
 
-        def on_event(node: NodeName, vm: VmId) -> None:
+        def on_event(node: NodeName, event: EngineEvent) -> None:
             metrics.events.labels(node).inc()
-            if registry.find(vm) is not None:
-                queue.add(vm)
+            metrics.event_lag.labels(node).observe(max(0.0, time.time() - event.time_ns / 1e9))
+            if registry.find(event.vm) is not None:
+                queue.add(event.vm)
 
         def on_gap(node: NodeName) -> None:
             metrics.gaps.labels(node).inc()
             resync.request()
 
-        def on_action(vm: VmId, action: Action) -> None:
+        def on_action(vm: VmId, action: Action, seconds: float) -> None:
             name = type(action).__name__
-            metrics.actions.labels(name).inc()
-            log.info("action done", step=name)
+            metrics.acted(name, seconds)
+            log.info("action done", step=name, seconds=round(seconds, 4))
 
-        oned = await stack.enter_async_context(Oned(settings.opennebula))
-        nodes = await stack.enter_async_context(Nodes(settings, on_event=on_event, on_gap=on_gap, on_action=on_action))
+        oned = await stack.enter_async_context(Oned(settings.opennebula, on_call=metrics.called_oned))
+        nodes = await stack.enter_async_context(
+            Nodes(
+                settings,
+                on_event=on_event,
+                on_gap=on_gap,
+                on_action=on_action,
+                on_call=metrics.called_engine,
+            )
+        )
         delivery = Delivery(journal=journal, oned=oned, links=links)
         delivery.restore(contents.outcomes)
         reporter = Reporter(

@@ -18,11 +18,13 @@ from onedock.controller.journal_rows import (
     SCHEMA,
     SCHEMA_VERSION,
     Contents,
+    IntentRow,
     LogLine,
     insert_intent,
     insert_outcome,
     load,
     put_desired,
+    select_intents,
     storable,
 )
 from onedock.reconcilers.errors import TransientError
@@ -46,6 +48,8 @@ class Journal:
         self._ready = threading.Event()
         self._failure: Exception | None = None
         self._loop = asyncio.get_running_loop()
+        self.error = ""
+        """Why the last change could not be written; empty after a good one."""
 
     @classmethod
     async def open(cls, path: Path) -> "Journal":
@@ -95,6 +99,7 @@ class Journal:
     def _commit(self, connection: sqlite3.Connection, batch: list[tuple[Job, asyncio.Future[Any]]]) -> None:
         """Do the jobs in one transaction. Of a batch that fails each job is tried alone, so that it fails alone."""
         results: list[Any] = []
+        before = connection.total_changes
         try:
             connection.execute("BEGIN IMMEDIATE")
             results = [job(connection) for job, _ in batch]
@@ -111,8 +116,11 @@ class Journal:
                 failure = TransientError(
                     f"the journal {self._path} cannot be written: {error}; free space, check its rights"
                 )
+                self.error = str(failure)
             self._loop.call_soon_threadsafe(_settle, [(future, failure, None) for _, future in batch])
             return
+        if connection.total_changes > before:
+            self.error = ""
         settled = [(future, None, result) for (_, future), result in zip(batch, results, strict=True)]
         self._loop.call_soon_threadsafe(_settle, settled)
 
@@ -227,6 +235,14 @@ class Journal:
             return tuple(LogLine(VmId(r[0]), r[1], r[2], r[3], json.loads(r[4]), r[5]) for r in reversed(rows))
 
         return await self._run(job)
+
+    async def intents(
+        self, *, vm: VmId | None = None, intent_id: int | None = None, pending: bool = False, limit: int = 100
+    ) -> tuple[IntentRow, ...]:
+        """The newest requests and what became of them, oldest first; see ``journal_rows.select_intents``."""
+        return await self._run(
+            lambda connection: select_intents(connection, vm=vm, intent_id=intent_id, pending=pending, limit=limit)
+        )
 
     async def prune(self, *, log_per_vm: int, intents_before: float) -> None:
         """Bound the file: the newest log lines of each VM stay, and closed intents received after a time."""

@@ -46,6 +46,27 @@ class LogLine:
 
 
 @dataclass(frozen=True, slots=True)
+class IntentRow:
+    """One request and what became of it, for display."""
+
+    id: int
+    channel: Channel
+    action: str
+    vm: VmId | None
+    node: NodeName
+    received: float
+    state: IntentState
+    ok: bool | None = None
+    """None: there is no outcome."""
+    info: str = ""
+    concluded: float | None = None
+    """Unix time."""
+    settled: float | None = None
+    fate: str | None = None
+    """``delivered``, or why it was dropped; None while it is on its way, and where nobody waits for an answer."""
+
+
+@dataclass(frozen=True, slots=True)
 class Contents:
     """What a controller needs to go on where the last one stopped."""
 
@@ -77,10 +98,13 @@ def insert_intent(
 
 
 def insert_outcome(connection: sqlite3.Connection, channel: Channel, outcome: Outcome) -> None:
-    """Insert the outcome of an intent; settled at once when there is nobody to deliver it to."""
+    """Insert the outcome of an intent; settled at once when there is nobody to deliver it to.
+
+    A pass that was stopped may have concluded the intent without knowing it: the last conclusion counts.
+    """
     settled = None if outcome.answers and channel is Channel.VMM else outcome.created
     connection.execute(
-        "INSERT INTO outcomes (intent_id, ok, info, created, answers, settled) VALUES (?, ?, ?, ?, ?, ?)",
+        "INSERT OR REPLACE INTO outcomes (intent_id, ok, info, created, answers, settled) VALUES (?, ?, ?, ?, ?, ?)",
         (outcome.intent_id, outcome.ok, storable(outcome.info), outcome.created, outcome.answers, settled),
     )
 
@@ -114,6 +138,39 @@ def _intent(row: tuple[Any, ...]) -> Intent:
         lcm_state=lcm_state,
         history_seq=history_seq,
         id=intent_id,
+    )
+
+
+_SELECT_FOR_DISPLAY = """
+SELECT id, channel, action, vm, node, received, state, ok, info, created, settled, fate
+FROM intents LEFT JOIN outcomes ON id = intent_id
+WHERE (:vm IS NULL OR vm = :vm) AND (:id IS NULL OR id = :id)
+AND (NOT :pending OR state = 'open' OR (created IS NOT NULL AND settled IS NULL))
+ORDER BY id DESC LIMIT :limit
+"""
+
+
+def select_intents(
+    connection: sqlite3.Connection, *, vm: VmId | None, intent_id: int | None, pending: bool, limit: int
+) -> tuple[IntentRow, ...]:
+    """The newest requests that fit, oldest first. ``pending``: those not concluded, or not delivered."""
+    values = {"vm": vm, "id": intent_id, "pending": pending, "limit": limit}
+    return tuple(
+        IntentRow(
+            id=row[0],
+            channel=Channel(row[1]),
+            action=row[2],
+            vm=None if row[3] is None else VmId(row[3]),
+            node=NodeName(row[4]),
+            received=row[5],
+            state=IntentState(row[6]),
+            ok=None if row[7] is None else bool(row[7]),
+            info=row[8] or "",
+            concluded=row[9],
+            settled=row[10],
+            fate=row[11],
+        )
+        for row in reversed(connection.execute(_SELECT_FOR_DISPLAY, values).fetchall())
     )
 
 

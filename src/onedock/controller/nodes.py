@@ -18,7 +18,7 @@ import structlog
 from onedock.config.settings import NodeSettings, Settings
 from onedock.controller.tasks import keep_running
 from onedock.nodeside.docker import DockerEngine
-from onedock.nodeside.events import Gap, watch
+from onedock.nodeside.events import EngineEvent, Gap, watch
 from onedock.nodeside.remote import AgentClient
 from onedock.reconcilers.actions import Action
 from onedock.reconcilers.errors import OnedockError, TerminalError
@@ -65,12 +65,24 @@ class Node:
     """Id of the host in OpenNebula; -1 until oned or a START_MONITOR told it."""
     listed_at: float = 0.0
     """Unix time of the last full list of the engine that was compared with oned; 0: never, or not since a gap."""
+    bytes_pulled: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Of images pulled now or before: bytes so far and in all, as the engine last said."""
     _admitted: bool = False
 
     @property
     def error(self) -> str:
         """Why the node cannot be used; empty when it can."""
         return self.engine_health.error or self.agent_health.error
+
+    @property
+    def pulls(self) -> dict[str, tuple[int, int]]:
+        """The images that are being pulled now: bytes so far and in all, both 0 before the engine said anything."""
+        return {image: self.bytes_pulled.get(image, (0, 0)) for image in sorted(self.engine.pulling)}
+
+    def note_progress(self, image: str, done: int, total: int) -> None:
+        """Take over how far a pull is."""
+        self.bytes_pulled = {i: b for i, b in self.bytes_pulled.items() if i in self.engine.pulling}
+        self.bytes_pulled[image] = (done, total)
 
     @property
     def failing_since(self) -> float | None:
@@ -116,20 +128,23 @@ class Nodes:
     """All nodes in use. A node is opened when a VM or a host of OpenNebula first names it.
 
     Args:
-        on_event: called with the VM of every engine event, from the reader of the stream: it must not wait.
+        on_event: called with every engine event, from the reader of the stream: it must not wait.
         on_gap: called with the node whenever events may have been missed.
-        on_action: told of each action done, for log and metrics.
+        on_action: told of each action done and its seconds, for log and metrics.
+        on_call: told of each call to an engine: node, ``ok``, ``refused`` or ``failed``, seconds.
     """
 
     def __init__(
         self,
         settings: Settings,
         *,
-        on_event: Callable[[NodeName, VmId], None],
+        on_event: Callable[[NodeName, EngineEvent], None],
         on_gap: Callable[[NodeName], None],
-        on_action: Callable[[VmId, Action], None],
+        on_action: Callable[[VmId, Action, float], None],
+        on_call: Callable[[NodeName, str, float], None],
     ) -> None:
         self._settings = settings
+        self._on_call = on_call
         self._on_event = on_event
         self._on_gap = on_gap
         self._on_action = on_action
@@ -175,7 +190,13 @@ class Nodes:
             raise TerminalError(f"host {name!r} is no node of ONEDock; add a [nodes.{name!r}] table to onedock.toml")
         registry = self._settings.registry
         engine = await self._stack.enter_async_context(
-            DockerEngine(settings.engine, runtime=self._settings.containers.runtime, auth_file=registry.auth_file)
+            DockerEngine(
+                settings.engine,
+                runtime=self._settings.containers.runtime,
+                auth_file=registry.auth_file,
+                on_progress=lambda image, done, total: node.note_progress(image, done, total),
+                on_call=partial(self._on_call, name),
+            )
         )
         agent = await self._stack.enter_async_context(AgentClient(settings.agent))
         runner = Runner(engine, agent, starts=self._settings.controller.starts_per_node, on_action=self._on_action)
@@ -195,4 +216,4 @@ class Nodes:
                     log.info("engine events begin anew", node=node.name, reason=event.reason)
                     self._on_gap(node.name)
                 else:
-                    self._on_event(node.name, event.vm)
+                    self._on_event(node.name, event)

@@ -7,7 +7,9 @@ same parser that reads driver messages: bindings of a pool of 10 000 VMs cost th
 
 import asyncio
 import xmlrpc.client
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 from xml.parsers.expat import ExpatError
@@ -18,6 +20,7 @@ from pyone import LCM_STATE, VM_STATE, bindings
 from onedock.config.settings import OpenNebulaSettings
 from onedock.controller.documents import VmDocument, parse_vm
 from onedock.controller.xml import parse_children, parse_xml
+from onedock.nodeside.calls import counted
 from onedock.reconcilers.errors import NotFoundError, TerminalError, TransientError
 from onedock.reconcilers.model import VmId
 
@@ -45,14 +48,25 @@ class Host:
 class Oned:
     """Calls to one oned.
 
+    Args:
+        deadline_s: seconds for one call.
+        on_call: told of each call: method without ``one.``, ``ok``, ``refused`` or ``failed``, seconds.
+
     Raises:
         TransientError: oned does not answer, or is not the leader.
         NotFoundError: the object does not exist.
         TerminalError: oned refuses the call.
     """
 
-    def __init__(self, settings: OpenNebulaSettings, *, deadline_s: float = 30.0) -> None:
+    def __init__(
+        self,
+        settings: OpenNebulaSettings,
+        *,
+        deadline_s: float = 30.0,
+        on_call: Callable[[str, str, float], None] = lambda method, result, seconds: None,
+    ) -> None:
         self._settings = settings
+        self._on_call = on_call
         self._timeout = aiohttp.ClientTimeout(total=deadline_s, sock_connect=5)
         self._http: aiohttp.ClientSession | None = None
 
@@ -78,6 +92,10 @@ class Oned:
 
     async def call(self, method: str, *args: Any) -> Any:
         """Call ``one.<method>`` and return its value."""
+        with counted(partial(self._on_call, method)):
+            return await self._call(method, *args)
+
+    async def _call(self, method: str, *args: Any) -> Any:
         assert self._http is not None, "Oned is used inside `async with`"
         body = xmlrpc.client.dumps((await asyncio.to_thread(self._session), *args), f"one.{method}", encoding="utf-8")
         try:

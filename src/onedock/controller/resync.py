@@ -81,6 +81,8 @@ class Resync:
         self._pruned = 0.0
         self.last_success = 0.0
         """Unix time of the last complete comparison with oned; 0: none yet."""
+        self.error = ""
+        """Why the last one failed; empty after a good one."""
 
     def request(self) -> None:
         """Compare soon: something may have been missed."""
@@ -98,11 +100,13 @@ class Resync:
             delay = self._settings.controller.resync_s
             try:
                 await self._compare()
-                self.last_success = time.time()
+                self.last_success, self.error = time.time(), ""
             except OnedockError as error:
+                self.error = str(error)
                 log.warning("comparison with OpenNebula failed, will be tried again", error=str(error))
                 delay = min(delay, RETRY_S)
-            except Exception:
+            except Exception as error:
+                self.error = f"{type(error).__name__}: {error}"
                 log.exception("comparison with OpenNebula crashed, will be tried again")
                 delay = min(delay, RETRY_S)
             if self._lost.suspects:

@@ -65,6 +65,7 @@ class Worker:
         self._transfers = transfers
         self._metrics = metrics
         self._restored = 0
+        self._dropped: dict[int, str] = {}
         self._script_done: Callable[[Intent, Outcome], None] = lambda intent, outcome: None
         self._passes: dict[VmId, asyncio.Task[None]] = {}
 
@@ -104,6 +105,12 @@ class Worker:
             task.cancel()
             await asyncio.wait([task])
 
+    async def drop(self, vm: VmId, intent_id: int, reason: str) -> None:
+        """Let an open request fail with ``reason``, by an admin's hand: its next pass does that instead of its work."""
+        self._dropped[intent_id] = reason
+        await self.cancel(vm)
+        self._queue.add(vm)
+
     async def _pass(self, vm: VmId) -> None:
         record = self._registry.record(vm)
         node = record.desired.node if record.desired else ""
@@ -137,6 +144,8 @@ class Worker:
             record.intents.popleft()
             return
         started = time.monotonic()
+        if intent.action == "DEPLOY" and not record.error:
+            self._metrics.deploy_seconds.labels("wait").observe(time.time() - intent.received)
         try:
             info, desired = await self._do(record, intent)
             outcome = Outcome(intent.id, ok=True, info=info, created=time.time(), answers=_answers(intent))
@@ -151,8 +160,11 @@ class Worker:
         if desired is not None:
             self._registry.note_desired(desired)
         record.intents.popleft()
+        self._dropped.pop(intent.id, None)
         self._metrics.requests.labels(intent.action, "ok" if outcome.ok else "failed").inc()
         self._metrics.request_seconds.labels(intent.action).observe(time.time() - intent.received)
+        if intent.channel is Channel.TM and intent.action in {"clone", "ln"}:
+            self._metrics.deploy_seconds.labels("transfer").observe(time.time() - intent.received)
         log.info(
             "request done",
             ok=outcome.ok,
@@ -191,6 +203,8 @@ class Worker:
 
     async def _do(self, record: VmRecord, intent: Intent) -> tuple[str, Desired | None]:
         """Do one request; returns the answer's text and the desired state to keep."""
+        if reason := self._dropped.get(intent.id):
+            raise TerminalError(reason)
         if intent.channel is Channel.TM:
             transfer = parse_transfer(intent.action, json.loads(intent.payload)["argv"])
             return "", await self._transfers.do(record, transfer)

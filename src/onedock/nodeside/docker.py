@@ -9,7 +9,7 @@ import base64
 import json
 import math
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Self
 
 from onedock.nodeside import engine_answers, engine_errors, engine_json
+from onedock.nodeside.calls import OnCall, uncounted
 from onedock.nodeside.engine_answers import Image
 from onedock.nodeside.engine_http import CALL_S, CONNECT_S, EngineConnection
 from onedock.nodeside.pulls import PullMessage, PullProgress, registry_credentials
@@ -47,7 +48,11 @@ class EngineInfo:
     live_restore: bool
     """Whether containers outlive the engine's process."""
     cgroup_version: int
-    runtimes: tuple[str, ...]
+    runtimes: Mapping[str, str]
+    """The path of each OCI runtime, by its name; a bare name is looked up in PATH."""
+    system_time: str
+    """The engine's clock, RFC 3339."""
+    data_root: str
 
 
 class DockerEngine:
@@ -58,6 +63,7 @@ class DockerEngine:
         runtime: name of the OCI runtime that new containers get.
         auth_file: credentials for pulls, in the format of ``~/.docker/config.json``.
         on_progress: called during a pull with image, bytes so far and bytes in all.
+        on_call: told of each call, for metrics.
         tls: how to verify and be verified, for ``https``.
     """
 
@@ -68,9 +74,10 @@ class DockerEngine:
         runtime: str = "onedock",
         auth_file: Path | None = None,
         on_progress: Callable[[str, int, int], None] | None = None,
+        on_call: OnCall = uncounted,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        self.connection = EngineConnection(url, tls=tls)
+        self.connection = EngineConnection(url, tls=tls, on_call=on_call)
         self._runtime = runtime
         self._auth_file = auth_file
         self._on_progress = on_progress
@@ -106,7 +113,9 @@ class DockerEngine:
                 version=str(info["ServerVersion"]),
                 live_restore=info["LiveRestoreEnabled"] is True,
                 cgroup_version=int(info.get("CgroupVersion", "1")),
-                runtimes=tuple(sorted(info["Runtimes"])),
+                runtimes={str(name): str(runtime.get("path", "")) for name, runtime in info["Runtimes"].items()},
+                system_time=str(info["SystemTime"]),
+                data_root=str(info["DockerRootDir"]),
             )
 
     async def image_present(self, image: str) -> bool:
@@ -121,6 +130,11 @@ class DockerEngine:
             pull.add_done_callback(partial(self._forget_pull, image))
         # A caller that gives up must not take the pull away from the others.
         await asyncio.shield(pull)
+
+    @property
+    def pulling(self) -> frozenset[str]:
+        """The images that are being pulled just now."""
+        return frozenset(self._pulls)
 
     async def remove_image(self, image: str) -> None:
         """See ``ports.Containers``."""

@@ -13,6 +13,7 @@ from typing import Any, Self
 import aiodocker
 import aiohttp
 
+from onedock.nodeside.calls import OnCall, counted, uncounted
 from onedock.nodeside.engine_errors import NO_CONNECTION, by_status, one_line
 from onedock.reconcilers.errors import OnedockError, TerminalError, TransientError
 
@@ -28,11 +29,13 @@ class EngineConnection:
     Args:
         url: ``unix:///var/run/docker.sock`` or ``https://host:2376``.
         tls: how to verify and be verified, for ``https``.
+        on_call: told of each call but streams.
     """
 
-    def __init__(self, url: str, *, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, url: str, *, tls: ssl.SSLContext | None = None, on_call: OnCall = uncounted) -> None:
         self.url = url
         self._tls = tls
+        self._on_call = on_call
 
     async def __aenter__(self) -> Self:
         """Prepare; the engine need not answer yet. TerminalError: the address makes no sense."""
@@ -78,7 +81,7 @@ class EngineConnection:
             accept: statuses of errors that are as good as success.
             failure: makes the error to raise from the status and the text of any other refusal.
         """
-        with self._translated(failure):
+        with counted(self._on_call), self._translated(failure):
             try:
                 async with asyncio.timeout(deadline_s):
                     return await self._docker._query_json(path, method, params=params, data=body)

@@ -4,6 +4,7 @@ Idempotent as a whole: it may be cut at any await and run again. Errors pass thr
 """
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import assert_never
 
@@ -33,7 +34,7 @@ class Runner:
         containers: the node's engine.
         networks: the node's agent.
         starts: how many containers may be started at the same time; more only makes each start slower.
-        on_action: told of every action after it was done, with the VM; for log and metrics.
+        on_action: told of every action after it was done, with the VM and the seconds it took; for log and metrics.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class Runner:
         networks: Networks,
         *,
         starts: int,
-        on_action: Callable[[VmId, Action], None],
+        on_action: Callable[[VmId, Action, float], None],
     ) -> None:
         self._containers = containers
         self._networks = networks
@@ -70,15 +71,20 @@ class Runner:
             observed = await self.observe(desired)
         created: ContainerId | None = None
         for stage in _stages(plan(desired, observed)):
-            results = await asyncio.gather(*(self._apply(action, created) for action in stage), return_exceptions=True)
+            results = await asyncio.gather(*(self._timed(action, created) for action in stage), return_exceptions=True)
             for action, result in zip(stage, results, strict=True):
                 if not isinstance(result, BaseException):
-                    created = result or created
-                    self._on_action(desired.vm, action)
+                    made, seconds = result
+                    created = made or created
+                    self._on_action(desired.vm, action, seconds)
             for result in results:
                 if isinstance(result, BaseException):
                     raise result
         return observed
+
+    async def _timed(self, action: Action, created: ContainerId | None) -> tuple[ContainerId | None, float]:
+        started = time.monotonic()
+        return await self._apply(action, created), time.monotonic() - started
 
     async def _apply(self, action: Action, created: ContainerId | None) -> ContainerId | None:
         """Do one action; returns the id of the container created in this pass, if any."""
