@@ -221,6 +221,47 @@ async def test_a_request_and_its_cancel_in_one_burst(world: World) -> None:
         assert world.engine.containers == {}
 
 
+async def test_a_cancel_that_comes_again_spares_what_followed_it(world: World) -> None:
+    world.oned.set(VM, state=3, lcm_state=15)
+    async with world.controller() as controller:
+        link = controller.connect()
+        await controller.send(link, (3, vmm_line("CLEANUP", world.oned.xml(VM))))  # and the cancel was not acknowledged
+    async with world.controller("worker", "delivery") as controller:
+        link = controller.connect()
+        await controller.send(link, (2, f"DRIVER_CANCEL  {VM} "))
+        await controller.until(lambda: link.answers == [f"CLEANUP SUCCESS {VM} -"])
+
+
+async def test_a_cancel_on_a_full_disk_comes_again(world: World) -> None:
+    async with world.controller("worker", "delivery") as controller:
+        link = controller.connect()
+        world.engine.free.clear()
+        await controller.ask(link, 1, "DEPLOY")
+        await controller.until(lambda: world.engine.phase() is Phase.CREATED)
+        controller.journal.full = True
+        with pytest.raises(ExceptionGroup):
+            await controller.send(link, (2, f"DRIVER_CANCEL  {VM} "))
+        assert link.acks == [1]
+        controller.journal.full = False
+        await controller.send(link, (2, f"DRIVER_CANCEL  {VM} "))
+        assert link.acks == [1, 2]
+        assert (await controller.journal.load()).intents == ()
+
+
+async def test_a_cancel_drops_every_request_before_it(world: World) -> None:
+    async with world.controller("worker", "delivery") as controller:
+        link = controller.connect()
+        world.engine.free.clear()
+        lines = [(n, vmm_line(action, world.oned.xml(VM))) for n, action in enumerate(["DEPLOY", "REBOOT", "RESET"])]
+        await controller.send(link, *lines)
+        await controller.until(lambda: world.engine.phase() is Phase.CREATED)
+        await controller.send(link, (5, f"DRIVER_CANCEL  {VM} "))
+        world.engine.free.set()
+        await asyncio.sleep(30)
+        assert world.engine.starts == 0
+        assert (await controller.journal.load()).intents == ()
+
+
 async def test_a_cancel_of_nothing_is_nothing(world: World) -> None:
     async with world.controller("worker") as controller:
         link = controller.connect()

@@ -21,7 +21,7 @@ from onedock.controller.journal import Journal
 from onedock.controller.registry import Registry
 from onedock.controller.verbs import KNOWN, SILENT, failure_prefix, refusal
 from onedock.controller.wire import PayloadError, WireError, parse_vmm_line, vmm_log
-from onedock.reconcilers.errors import OnedockError, TerminalError
+from onedock.reconcilers.errors import OnedockError, TerminalError, TransientError
 from onedock.reconcilers.model import NodeName, VmId
 
 log = structlog.get_logger(__name__)
@@ -97,7 +97,7 @@ class Requests:
         vm = VmId(request.vm)
         with bound_contextvars(vm=vm):
             if request.action == "DRIVER_CANCEL":
-                await self._drop_open_intents(vm)
+                await self._drop_open_intents(vm, link.session, seq)
             elif oversized:
                 problem = f"the request has {oversized} bytes; at most 32 MiB work; shorten the VM's template"
                 await self._refuse(_bare(source, request.action, vm), problem)
@@ -152,24 +152,32 @@ class Requests:
         log.warning("request refused", action=new.action, intent_id=intent.id, error=problem)
         self._delivery.add(intent, outcome)
 
-    async def _drop_open_intents(self, vm: VmId) -> None:
+    async def _drop_open_intents(self, vm: VmId, session: str, seq: int) -> None:
         """DRIVER_CANCEL: whatever runs for this VM is stopped and its result never sent (protocol reference 1.4).
 
-        Only what oned asked before is dropped: the lines of a burst are taken at the same time, and the request that
-        follows a cancel must not fall with it. The journal's order decides.
+        Only what oned asked before is dropped: the lines of a burst are taken at the same time, and a cancel may come
+        again after the request that follows it was accepted. That request must not fall with it.
         """
-        await self._journal.barrier()
+        await self._journal.barrier()  # what was asked before is in the record now
         record = self._registry.record(vm)
-        doomed = tuple(record.intents)
+        asked_before = [intent for intent in record.intents if not _is_later(intent, session, seq)]
         await self._cancel(vm)
         self._delivery.doubt(vm)
+        # Without an await up to here and all at once: the next pass must not find one of them.
+        doomed = [intent for intent in asked_before if intent in record.intents]
         for intent in doomed:
-            if intent not in record.intents:
-                continue  # concluded while its pass was being stopped
             record.intents.remove(intent)
+        try:
+            for intent in doomed:
+                await self._journal.conclude(intent, None)
+        except TransientError:
+            record.intents.extendleft(reversed(doomed))  # the cancel is not acknowledged and comes again
+            raise
+        for intent in doomed:
             log.info("request cancelled", action=intent.action, intent_id=intent.id)
-            await self._journal.conclude(intent, None)
             self.script_done(intent, Outcome(intent.id, ok=False, info="cancelled by OpenNebula", created=time.time()))
+        if record.intents:
+            self._due(vm)
 
     async def script(
         self, channel: Channel, request: str, action: str, argv: Sequence[str], stdin: str
@@ -213,6 +221,12 @@ class Requests:
         for future in self._waiting.pop(intent.id, []):
             if not future.done():
                 future.set_result(_result(outcome))
+
+
+def _is_later(intent: Intent, session: str, seq: int) -> bool:
+    """Whether oned wrote this request after line ``seq`` of this session."""
+    prefix, _, number = intent.source.rpartition(":")
+    return prefix == session and number.isdecimal() and int(number) > seq
 
 
 def _bare(source: str, action: str, vm: VmId) -> NewIntent:

@@ -112,7 +112,9 @@ class Worker:
         self._queue.add(vm)
 
     async def _pass(self, vm: VmId) -> None:
-        record = self._registry.record(vm)
+        record = self._registry.find(vm)
+        if record is None:
+            return  # forgotten since it became due
         node = record.desired.node if record.desired else ""
         with bound_contextvars(vm=vm, node=node, reconcile_id=uuid.uuid4().hex[:8]):
             try:
