@@ -30,7 +30,7 @@ from onedock.reconcilers.model import ContainerId, HostFacts, HostUsage, NodeNam
 
 log = structlog.get_logger(__name__)
 
-CHECK_S = 5.0
+CHECK_S = 10.0
 KIB = 1024
 MIB = 1024 * 1024
 

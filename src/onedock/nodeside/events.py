@@ -53,7 +53,7 @@ class Gap:
 
 
 async def watch(
-    engine: DockerEngine, *, since_ns: int = 0, ping_s: float = 2.0
+    engine: DockerEngine, *, since_ns: int = 0, ping_s: float = 10.0
 ) -> AsyncGenerator[EngineEvent | Gap, None]:
     """Yield what happens, for ever. Connects again by itself; an engine that is away raises nothing.
 
@@ -176,11 +176,6 @@ class _Reader:
                 signal=_number(attributes.get("signal")),
             )
         )
-
-    async def _ping_forever(self) -> None:
-        while True:
-            await asyncio.sleep(self._ping_s)
-            await self._connection.ask("GET", "_ping", deadline_s=self._ping_s)
 
 
 class _Actor(BaseModel):
