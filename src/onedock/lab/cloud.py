@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import os
+import random
 import shutil
 import sqlite3
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 from onedock.lab import bridge, engine, registry, remains, settings_file
 from onedock.lab.errors import LabError
 from onedock.lab.layout import OWN_ENGINE, Choices, Layout, free_port
-from onedock.lab.processes import Part, end, ensure, marked, running, stop
+from onedock.lab.processes import Part, end, ensure, marked, others_running, running, stop
 from onedock.lab.unix_http import answers
 from onedock.nodeside.agent import namespaces
 
@@ -26,7 +27,7 @@ PROGRAMS = {
 """What the lab starts, and the Debian package that has it."""
 PARTS = ("registry", "containerd", "dockerd", "opennebula", "agent", "controller")
 _ONLY_OWN_ENGINE = ("dockerd", "containerd", "runc")
-_BLOCK = 1000
+_FAR_OFF = (1_000_000, 9_000_000, 1000)
 
 
 @contextlib.contextmanager
@@ -37,8 +38,10 @@ def alone(layout: Layout) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise LabError(f"another command is at work on {layout.state}; wait for its end, then try again") from None
-        yield
-        Path(lock.name).unlink(missing_ok=True)
+        try:
+            yield
+        finally:
+            Path(lock.name).unlink(missing_ok=True)
 
 
 def up(layout: Layout, engine_address: str, say: Say) -> Choices:
@@ -167,24 +170,22 @@ def _choose(layout: Layout, engine_address: str, say: Say) -> Choices:
         first_vm=_first_vm(say),
         engine=engine_address or OWN_ENGINE,
     )
+    if engine_address:
+        engine.check_running(layout, choices)
     layout.write_choices(choices)
     _number_vms_from(layout, choices.first_vm)
     return choices
 
 
 def _first_vm(say: Say) -> int:
-    """Namespaces and links are named after VM ids for the whole machine: keep off those of another OpenNebula."""
-    foreign = sorted(int(name[4:]) for name in namespaces.names() if name.startswith("one-") and name[4:].isdecimal())
-    installed = Path("/etc/one/oned.conf").exists()
-    if not foreign and not installed:
+    """0, or far off the ids of another OpenNebula: namespaces and links of a whole machine are named after VM ids."""
+    signs = [f"namespace {name}" for name in namespaces.names() if name.startswith("one-") and name[4:].isdecimal()]
+    signs += [f"process {pid}" for pid in others_running("onedock-agent", "onedock.nodeside.agent")]
+    signs += [str(file) for file in [Path("/etc/one/oned.conf")] if file.exists()]
+    if not signs:
         return 0
-    blocks = {vm // _BLOCK for vm in foreign} | ({0} if installed else set())
-    first = next(block for block in range(len(blocks) + 1) if block not in blocks) * _BLOCK
-    seen = f"one-{foreign[0]}" if foreign else "/etc/one/oned.conf"
-    say(
-        f"another OpenNebula uses this machine ({seen}): VMs here begin with {first}; if it has ONEDock, "
-        "its controller will take their networks for left-overs after its orphan_grace_s (300 s)"
-    )
+    first = random.randrange(*_FAR_OFF)  # noqa: S311 - so that two labs do not meet either
+    say(f"another OpenNebula with containers may be on this machine ({signs[0]}): VM ids here begin with {first}")
     return first
 
 

@@ -56,6 +56,17 @@ def marked(layout: Layout) -> Iterator[int]:
                 yield int(entry.name)
 
 
+def others_running(*names: str) -> Iterator[int]:
+    """Processes whose program, script or module has one of these names."""
+    wanted = {os.fsencode(name) for name in names}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with suppress(OSError):
+                words = (entry / "cmdline").read_bytes().split(b"\0")[:3]
+                if wanted & {word.rpartition(b"/")[2] for word in words}:
+                    yield int(entry.name)
+
+
 def running(layout: Layout, name: str) -> int | None:
     """Process id of a part, None when it does not run. A number that was reused by others is not taken for it."""
     try:

@@ -41,7 +41,7 @@ def _settings(layout: Layout, choices: Choices) -> dict[str, dict[str, object]]:
             "api_socket": str(layout.run / "api.sock"),
             "state_dir": str(layout.state / "controller"),
             "resync_s": 15.0,
-            # Namespaces of other installations on this machine look like left-overs of VMs: never touch them.
+            # In an engine that was there before, another installation's containers look like left-overs of VMs.
             "orphan_grace_s": NEVER_S,
         },
         "opennebula": {
