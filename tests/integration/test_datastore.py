@@ -26,8 +26,9 @@ from tests.support.registry import CREDENTIALS, PrivateRegistry, why_not
 from tests.support.waiting import eventually
 
 from onedock.config.settings import ControllerSettings, RegistrySettings, Settings
-from onedock.controller.images.datastore import Datastore, ScriptResult
+from onedock.controller.images.datastore import Datastore
 from onedock.controller.images.source import Stored, stored_reference
+from onedock.controller.intents import ScriptResult
 
 pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
 
