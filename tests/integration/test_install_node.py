@@ -42,6 +42,7 @@ class Scene:
             tmpfiles=top / "tmpfiles",
             logrotate=top / "logrotate",
             run=top / "run",
+            settings=top / "onedock.toml",
         )
         settings = Settings(agent=AgentSettings(runtime_dir=top / "run/runtime", state_dir=top / "state"))
         self.node = Node(Engine(engine.url), top / "lib", settings, self.system)
@@ -95,7 +96,7 @@ def test_install_again_uninstall(tmp_path: Path) -> None:
         assert list(tmp_path.iterdir()) == []
 
         first = node.install()
-        assert [step.name for step in first if step.state == "note"] == ["live-restore", "next", "settings"]
+        assert [step.name for step in first if step.state == "note"] == ["live-restore", "next"]
         assert any(step.name == "engine knows runtime onedock" and step.state == "changed" for step in first)
         config = json.loads(node.config.read_text())
         assert config.pop("runtimes") == {"onedock": node.node.runtime.entry()}
@@ -121,7 +122,8 @@ def test_install_again_uninstall(tmp_path: Path) -> None:
         node.uninstall()
         assert changed(node.uninstall()) == []
         assert "onedock" not in engine.api("GET", "/info")["Runtimes"]
-        assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == []
+        assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["onedock.toml"]
+        assert f'[agent]\nsocket_group = "{node.group}"\n' in node.system.settings.read_text()
 
 
 def test_byte_for_byte(tmp_path: Path) -> None:

@@ -10,11 +10,14 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from onedock.cli import config, install
 from onedock.cli.client import ApiError, get_json, get_text, stream_json
 from onedock.cli.show import log_line, overview, tree
 from onedock.config.settings import SettingsError, load_settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="What ONEDock does with the VMs of OpenNebula.")
+install.register(app)
+app.add_typer(config.app, name="config")
 console = Console(highlight=False, soft_wrap=False)
 
 Vm = Annotated[int | None, typer.Argument(help="Id of the VM in OpenNebula; without it, all.", min=0)]

@@ -123,7 +123,9 @@ def install(
         steps.edit(conf.path, text, result.text, backup=backups.name_for(conf.path) if first else None)
         for note in result.notes:
             steps.note(str(conf.path), note)
-    _advise(steps, where, settings, name)
+    if system is not None:
+        system.settle(steps, "opennebula", _other_settings(where, settings, name))
+    _advise(steps, settings, name)
 
 
 def uninstall(steps: Steps, where: Places, settings: Settings, *, name: str = "onedock", system: System | None) -> None:
@@ -254,16 +256,15 @@ def _has_group(name: str) -> bool:
     return True
 
 
-def _advise(steps: Steps, where: Places, settings: Settings, name: str) -> None:
-    """What the admin has to do next, in order."""
+def _other_settings(where: Places, settings: Settings, name: str) -> dict[str, str]:
+    """Those of section [opennebula] that are not as this installation needs them."""
     one = settings.opennebula
-    for setting, have, need in (
-        ("driver", one.driver, name),
-        ("remotes_dir", str(one.remotes_dir), str(where.remotes)),
-        ("auth_file", str(one.auth_file), str(where.auth_file)),
-    ):
-        if have != need:
-            steps.note("settings", f'in /etc/onedock/onedock.toml, section [opennebula], set {setting} = "{need}"')
+    needed = {"driver": name, "remotes_dir": str(where.remotes), "auth_file": str(where.auth_file)}
+    return {setting: value for setting, value in needed.items() if str(getattr(one, setting)) != value}
+
+
+def _advise(steps: Steps, settings: Settings, name: str) -> None:
+    """What the admin has to do next, in order."""
     if settings.controller.driver_socket != ControllerSettings().driver_socket:
         socket = settings.controller.driver_socket
         steps.note("settings", f"oned's own environment needs ONEDOCK_DRIVER_SOCKET={socket}, for the scripts")

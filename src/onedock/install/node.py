@@ -83,8 +83,9 @@ def install(steps: Steps, node: Node, *, live_restore: bool = False) -> None:
     if not live_restore and not info.get("LiveRestoreEnabled"):
         steps.note("live-restore", "is off: VMs stop whenever the engine does. To set it: --live-restore")
     if node.system is not None:
+        if node.settings.agent.socket_group != node.system.group:
+            node.system.settle(steps, "agent", {"socket_group": node.system.group})
         steps.note("next", "systemctl enable --now onedock-agent (after an upgrade: systemctl restart; VMs run on)")
-        _advise_group(steps, node, node.system)
 
 
 def uninstall(steps: Steps, node: Node) -> None:
@@ -148,14 +149,6 @@ def _forget(node: Node, config: Path, cleaned: str) -> None:
     text = set_member(cleaned, ("runtimes",), others)
     replace(config.resolve(), encode(text), mode=state.st_mode & 0o7777, owner=(state.st_uid, state.st_gid))
     node.engine.reload(node.runtime.name, None)
-
-
-def _advise_group(steps: Steps, node: Node, system: System) -> None:
-    if node.settings.agent.socket_group != system.group:
-        steps.note(
-            "settings", f'in /etc/onedock/onedock.toml, section [agent], set socket_group = "{system.group}": '
-            "the controller uses the agent's socket by that group"
-        )  # fmt: skip
 
 
 def _read(path: Path) -> str | None:

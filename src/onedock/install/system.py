@@ -1,10 +1,12 @@
 """What both roles have on the system itself: group, directories, units, rotation of logs."""
 
+import json
 import sys
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 
+from onedock.config.settings import settings_file
 from onedock.install.steps import InstallError, Steps, run
 
 _BOOTED_WITH_SYSTEMD = Path("/run/systemd/system")
@@ -20,6 +22,7 @@ class System:
     tmpfiles: Path = Path("/etc/tmpfiles.d")
     logrotate: Path = Path("/etc/logrotate.d")
     run: Path = Path("/run/onedock")
+    settings: Path = field(default_factory=settings_file)
     programs: Path = field(default_factory=lambda: Path(sys.executable).parent)
     """Directory of ``onedock-controller`` and ``onedock-agent``: that of this Python."""
 
@@ -58,6 +61,18 @@ class System:
         if not any(self.unit(other).exists() for other in ("controller", "agent") if other != role):
             steps.absent(self.tmpfiles / "onedock.conf")
             steps.absent(self.run)
+
+    def settle(self, steps: Steps, section: str, values: dict[str, str]) -> None:
+        """Settings that must differ from what they are: a new file has them, for an existing one they are told."""
+        if not values:
+            return
+        lines = "".join(f"{name} = {json.dumps(value)}\n" for name, value in values.items())
+        if self.settings.exists():
+            for line in lines.splitlines():
+                steps.note("settings", f"in {self.settings}, section [{section}], set  {line}")
+        else:
+            head = "# ONEDock's settings; `onedock config reference` explains all of them.\n"
+            steps.file(self.settings, f"{head}\n[{section}]\n{lines}".encode())
 
     def rotate(self, steps: Steps, logs: Path, owner: tuple[str, str]) -> None:
         """Rotation of the drivers' logs, in OpenNebula's own way."""
