@@ -1,16 +1,22 @@
 """The composition root: builds every object of the controller, starts its tasks, stops them in order."""
 
 import asyncio
+import fcntl
 import random
 import time
-from contextlib import AsyncExitStack
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
 from functools import partial
+from pathlib import Path
 
 import structlog
 
+from onedock.config import sd_notify
 from onedock.config.logging import configure_logging
 from onedock.config.settings import Settings
-from onedock.controller.api import Api
+from onedock.controller.admin import Admin
+from onedock.controller.api.parts import Parts
+from onedock.controller.api.server import serve
 from onedock.controller.delivery import Delivery
 from onedock.controller.hints import listen
 from onedock.controller.images.datastore import Datastore
@@ -31,6 +37,7 @@ from onedock.controller.transfers import Transfers
 from onedock.controller.worker import Worker
 from onedock.nodeside.events import EngineEvent
 from onedock.reconcilers.actions import Action
+from onedock.reconcilers.errors import TransientError
 from onedock.reconcilers.model import NodeName, VmId
 
 log = structlog.get_logger(__name__)
@@ -45,12 +52,31 @@ def backoff(failures: int) -> float:
     return BACKOFF_FIRST_S + random.uniform(0, ceiling)  # noqa: S311 - jitter, not a secret
 
 
+@contextmanager
+def only_controller(state_dir: Path) -> Iterator[None]:
+    """Hold the lock of the state directory: two controllers would answer oned twice.
+
+    Raises:
+        TransientError: another one holds it, or the directory cannot be written.
+    """
+    try:
+        state_dir.mkdir(parents=True, exist_ok=True)
+        with (state_dir / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield
+    except BlockingIOError:
+        raise TransientError(f"another controller works with {state_dir}: stop it first") from None
+    except OSError as error:
+        raise TransientError(f"{state_dir} cannot be used: {error}; check its owner and rights") from error
+
+
 async def run(settings: Settings) -> None:
     """Serve until cancelled."""
     story = Story()
     configure_logging(settings.log, extra=(story.processor,))
     metrics, links = Metrics(), Links()
     async with AsyncExitStack() as stack:
+        stack.enter_context(only_controller(settings.controller.state_dir))
         journal = await Journal.open(settings.controller.state_dir / "journal.sqlite")
         stack.push_async_callback(journal.close)
         contents = await journal.load()
@@ -66,6 +92,8 @@ async def run(settings: Settings) -> None:
 
         def on_gap(node: NodeName) -> None:
             metrics.gaps.labels(node).inc()
+            if (gapped := nodes.find(node)) is not None:
+                gapped.listed_at = 0.0
             resync.request()
 
         def on_action(vm: VmId, action: Action, seconds: float) -> None:
@@ -137,7 +165,8 @@ async def run(settings: Settings) -> None:
             resync=resync.request,
         )
         worker.on_script_done(requests.script_done)
-        api = Api(
+        parts = Parts(
+            settings=settings,
             registry=registry,
             nodes=nodes,
             journal=journal,
@@ -146,8 +175,11 @@ async def run(settings: Settings) -> None:
             delivery=delivery,
             resync=resync,
             metrics=metrics,
+            oned=oned,
+            links=links,
+            admin=Admin(journal=journal, registry=registry, queue=queue, worker=worker),
         )
-        stack.push_async_callback((await api.serve(settings.controller.api_socket)).cleanup)
+        stack.push_async_callback((await serve(parts, settings.controller.api_socket)).cleanup)
         for record in registry:
             spread = 0.0 if record.intents else random.uniform(0, len(registry) / REFRESHES_PER_S)  # noqa: S311
             queue.add(record.vm, after=spread)
@@ -158,6 +190,7 @@ async def run(settings: Settings) -> None:
             outcomes=len(contents.outcomes),
         )
         async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(sd_notify.keep_alive(), name="watchdog")
             tasks.create_task(story.run(journal), name="story")
             tasks.create_task(keep_running(delivery.run), name="delivery")
             tasks.create_task(keep_running(reporter.run), name="reporter")

@@ -14,6 +14,7 @@ from pathlib import Path
 import structlog
 from aiohttp import web
 
+from onedock.config import sd_notify
 from onedock.config.logging import configure_logging
 from onedock.config.settings import AgentSettings, SettingsError, load_settings
 from onedock.nodeside.agent.host import HostMeter
@@ -49,7 +50,9 @@ async def serve(settings: AgentSettings) -> None:
         await runner.setup()
         await web.SockSite(runner, listener).start()
         log.info("agent ready", socket=str(settings.socket))
+        watchdog = asyncio.create_task(sd_notify.keep_alive())
         await stop.wait()
+        watchdog.cancel()
         log.info("agent stops, VMs stay as they are")
         await runner.cleanup()
         await networks.close()
