@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
-from xml.parsers.expat import ExpatError
+from xml.parsers.expat import ExpatError, ParserCreate
 
 import aiohttp
 from pyone import LCM_STATE, VM_STATE, bindings
@@ -31,6 +31,7 @@ _AUTHENTICATION = 0x100
 _AUTHORIZATION = 0x200
 _INTERNAL = 0x2000
 _REPLICATION = 0x10000
+_TEXT_BYTES = 1 << 20
 MAX_CONNECTIONS = 4
 """oned serves 15 connections in all (MAX_CONN); users need some."""
 
@@ -103,7 +104,7 @@ class Oned:
                 self._settings.endpoint, data=body.encode(), headers={"Content-Type": "text/xml"}
             ) as response:
                 answer = await response.read()
-            (result, *_), _ = await asyncio.to_thread(xmlrpc.client.loads, answer)
+            result, *_ = await asyncio.to_thread(_loads, answer)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             detail = str(error) or type(error).__name__
             raise TransientError(f"oned does not answer at {self._settings.endpoint}: {detail}") from error
@@ -141,6 +142,23 @@ class Oned:
     async def act(self, vm: VmId, action: str) -> None:
         """``onevm <action>``."""
         await self.call("vm.action", action, vm)
+
+
+def _loads(answer: bytes) -> tuple[Any, ...]:
+    """What ``xmlrpc.client.loads`` does, with text in large pieces.
+
+    oned's documents are escaped inside of the answer, so that a reference comes every few bytes: each would end a
+    piece of its own, a million of them in a large pool.
+    """
+    unmarshaller = xmlrpc.client.Unmarshaller()
+    unmarshaller.xml("", None)  # no encoding: expat gives text
+    parser = ParserCreate()
+    parser.buffer_text, parser.buffer_size = True, _TEXT_BYTES
+    parser.StartElementHandler = unmarshaller.start
+    parser.EndElementHandler = unmarshaller.end
+    parser.CharacterDataHandler = unmarshaller.data
+    parser.Parse(answer, True)
+    return unmarshaller.close()
 
 
 def _parse_pool(text: str) -> tuple[VmDocument, ...]:
