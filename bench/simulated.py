@@ -40,6 +40,11 @@ _FACTS = {
     "hostname": "node", "arch": "x86_64", "model": "x", "cpus": 8, "cpu_mhz": 2000, "memory_bytes": 2**35,
     "kernel": "6.1", "cgroup_version": 2,
 }  # fmt: skip
+_INFO = {
+    "ID": "x", "ServerVersion": "28.5.0", "LiveRestoreEnabled": True, "DockerRootDir": "/var/lib/docker",
+    "Runtimes": {"onedock": {"path": "/usr/lib/onedock/onedock-runtime"}}, "CgroupVersion": "2",
+    "SystemTime": _STARTED,
+}  # fmt: skip
 _USAGE = {
     "cpu_used_percent": 1.0, "memory_used_bytes": 2**30, "net_rx_bytes": 0, "net_tx_bytes": 0,
     "disk_total_bytes": 2**40, "disk_free_bytes": 2**39,
@@ -105,9 +110,7 @@ class _Node:
             case ["_ping"]:
                 return web.json_response("OK")
             case ["info"]:
-                return web.json_response(
-                    {"ID": "x", "ServerVersion": "28.5.0", "LiveRestoreEnabled": True, "Runtimes": {"onedock": {}}}
-                )
+                return web.json_response(_INFO)
             case ["containers", "json"]:
                 return web.Response(body=self._list, content_type="application/json")
             case ["containers", name, "json"]:
