@@ -223,14 +223,20 @@ class Journal:
             )
         )
 
-    async def read_log(self, vm: VmId | None, *, after: int = 0, limit: int = 1000) -> tuple[LogLine, ...]:
-        """The last ``limit`` lines after line ``after``, oldest first; of all VMs when ``vm`` is None."""
+    async def read_log(
+        self, vm: VmId | None, *, after: int = 0, since: float = 0.0, levels: Sequence[str] = (), limit: int = 1000
+    ) -> tuple[LogLine, ...]:
+        """The last ``limit`` lines after line ``after`` and Unix time ``since``, oldest first.
+
+        Of all VMs when ``vm`` is None, of all levels when ``levels`` is empty.
+        """
 
         def job(connection: sqlite3.Connection) -> tuple[LogLine, ...]:
             rows = connection.execute(
                 "SELECT vm, time, level, event, fields, id FROM log WHERE (:vm IS NULL OR vm = :vm) AND id > :after"
+                " AND time >= :since AND (:levels = '[]' OR level IN (SELECT value FROM json_each(:levels)))"
                 " ORDER BY id DESC LIMIT :limit",
-                {"vm": vm, "after": after, "limit": limit},
+                {"vm": vm, "after": after, "since": since, "levels": json.dumps(list(levels)), "limit": limit},
             ).fetchall()
             return tuple(LogLine(VmId(r[0]), r[1], r[2], r[3], json.loads(r[4]), r[5]) for r in reversed(rows))
 
@@ -244,8 +250,8 @@ class Journal:
             lambda connection: select_intents(connection, vm=vm, intent_id=intent_id, pending=pending, limit=limit)
         )
 
-    async def prune(self, *, log_per_vm: int, intents_before: float) -> None:
-        """Bound the file: the newest log lines of each VM stay, and closed intents received after a time."""
+    async def prune(self, *, log_per_vm: int, log_since: float, intents_since: float) -> None:
+        """Bound the file: of each VM the newest log lines stay; lines and closed intents before a time go."""
 
         def job(connection: sqlite3.Connection) -> None:
             connection.execute(
@@ -253,10 +259,11 @@ class Journal:
                 " (PARTITION BY vm ORDER BY id DESC) AS place FROM log) WHERE place > ?)",
                 (log_per_vm,),
             )
+            connection.execute("DELETE FROM log WHERE time < ?", (log_since,))
             connection.execute(
                 "DELETE FROM intents WHERE state != 'open' AND received < ? AND id NOT IN"
                 " (SELECT intent_id FROM outcomes WHERE settled IS NULL)",
-                (intents_before,),
+                (intents_since,),
             )
 
         await self._run(job)

@@ -189,6 +189,7 @@ class Monitoring:
         if not alive:
             return
         usages = await node.agent.vm_usage(alive)
+        self._metrics.usage.note(usages)
         now = time.monotonic()
         values = [(usage.vm, vm_values(usage, self._cpu_percent(usage, now))) for usage in usages]
         self._send("MONITOR_VM", node, monitor_vm(values))
