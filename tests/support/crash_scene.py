@@ -5,7 +5,7 @@ import contextlib
 import itertools
 import re
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -124,33 +124,53 @@ class Scene:
 
     async def deployed(self, vm: int) -> None:
         """The VM comes to run; once, in one container."""
-        await self.cloud.reaches(vm, LcmState.RUNNING, within=40)
-        await self.cloud.settled()
-        container = self.cloud.container(vm)
-        assert container is not None
-        assert container["State"]["Running"]
-        assert self.containers() == {container["Id"]}
-        assert self._known <= {container["Id"]}, "the container that existed must be used"
-        assert self.cloud.run_in(vm, "/bin/busybox", "cat", "/boots") == "up\n"
-        document = await self.cloud.one.vm(vm)
-        assert document.findtext("DEPLOY_ID") == f"one-{vm}"
-        self.one_answer_each(vm, _TO_RUNNING)
+        with self._telling_story(vm):
+            await self.cloud.reaches(vm, LcmState.RUNNING, within=40)
+            await self.cloud.settled()
+            container = self.cloud.container(vm)
+            assert container is not None
+            assert container["State"]["Running"]
+            assert self.containers() == {container["Id"]}
+            assert self._known <= {container["Id"]}, "the container that existed must be used"
+            assert self.cloud.run_in(vm, "/bin/busybox", "cat", "/boots") == "up\n"
+            document = await self.cloud.one.vm(vm)
+            assert document.findtext("DEPLOY_ID") == f"one-{vm}"
+            self._one_answer_each(vm, _TO_RUNNING)
 
     async def ended(self, vm: int) -> None:
         """The VM comes to its end and nothing is left of it."""
-        await self.cloud.reaches(vm, VmState.DONE, within=40)
-        await self.cloud.settled()
-        self.one_answer_each(vm, _TO_RUNNING + _TO_DONE)
-        assert not self.containers()
-        assert f"one-{vm}" not in self.cloud.namespaces()
-        assert not {link for link in self.cloud.links() if link.startswith("one-")}
-        assert not list(self.cloud.engine.runtime_dir.iterdir())
-        assert not list((self.cloud.directory / "agent").glob("*.json"))
-        assert vm not in {shown["vm"] for shown in self.cloud.view("/vms")}
+        with self._telling_story(vm):
+            await self.cloud.reaches(vm, VmState.DONE, within=40)
+            await eventually(lambda: self._nothing_is_left(vm), what=f"nothing is left of VM {vm}")
+            await self.cloud.settled()
+            self._one_answer_each(vm, _TO_RUNNING + _TO_DONE)
         self._ended.append(vm)
         self.spoiled = False
 
-    def one_answer_each(self, vm: int, states: list[str]) -> None:
+    @contextlib.contextmanager
+    def _telling_story(self, vm: int) -> Iterator[None]:
+        try:
+            yield
+        except AssertionError as error:
+            one = self.cloud.one
+            logs = [one.vm_log(vm), one.oned_log, one.directory / "log" / "monitor.log"]
+            ends = [f"--- {log.name}\n{log.read_text()[-3000:]}" for log in logs if log.exists()]
+            error.add_note("\n".join([*ends, self.cloud.story(), f"--- passed\n{list(self.points.passed)}"]))
+            raise
+
+    def _nothing_is_left(self, vm: int) -> bool:
+        left = {
+            *self.containers(),
+            *(name for name in self.cloud.namespaces() if name == f"one-{vm}"),
+            *(link for link in self.cloud.links() if link.startswith("one-")),
+            *map(str, self.cloud.engine.runtime_dir.iterdir()),
+            *map(str, (self.cloud.directory / "agent").glob("*.json")),
+            *(str(shown) for shown in self.cloud.view("/vms") if shown["vm"] == vm),
+        }
+        assert not left, left
+        return True
+
+    def _one_answer_each(self, vm: int, states: list[str]) -> None:
         """Each answer that OpenNebula takes is a step in the VM's log, and so is each that it cannot use."""
         text = self.cloud.one.vm_log(vm).read_text()
         assert "Wrong state" not in text, text
@@ -160,7 +180,7 @@ class Scene:
     def no_late_answers(self) -> None:
         """What came for a VM after its end was looked at."""
         for vm in self._ended:
-            self.one_answer_each(vm, _TO_RUNNING + _TO_DONE)
+            self._one_answer_each(vm, _TO_RUNNING + _TO_DONE)
 
     async def terminate(self, vm: int) -> None:
         """Terminate it without any crash."""
@@ -193,7 +213,8 @@ class Scene:
         try:
             yield say
         finally:
-            client.kill()
+            with contextlib.suppress(ProcessLookupError):
+                client.kill()
             await client.wait()
 
 
