@@ -303,7 +303,7 @@ async def test_pruning_keeps_what_is_open_undelivered_or_new(journal: Journal) -
         intent = await closed(source, received)
         await journal.settle(intent.id, fate="delivered", time=received)
     await journal.write_log([LogLine(vm, 0.0, "info", str(n), {}) for vm in (VM, VmId(25003)) for n in range(20)])
-    await journal.prune(log_per_vm=5, intents_before=500.0)
+    await journal.prune(log_per_vm=5, log_since=0.0, intents_since=500.0)
     contents = await journal.load()
     assert contents.intents == (open_one,)
     assert [intent for intent, _ in contents.outcomes] == [undelivered]

@@ -4,10 +4,13 @@ import sqlite3
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pydantic import TypeAdapter
+import structlog
+from pydantic import TypeAdapter, ValidationError
 
 from onedock.controller.intents import Channel, Intent, IntentState, NewIntent, Outcome
 from onedock.reconcilers.model import Condition, Desired, NodeName, VmId
+
+log = structlog.get_logger(__name__)
 
 _DESIRED = TypeAdapter(Desired)
 SCHEMA_VERSION = 1
@@ -174,9 +177,19 @@ def select_intents(
     )
 
 
+def _desired(vm: int, body: str) -> Desired | None:
+    """One desired state; None for one of another release, which the next resync takes from oned instead."""
+    try:
+        return _DESIRED.validate_json(body)
+    except ValidationError as error:
+        log.error("a desired state in the journal cannot be read", vm=vm, error=str(error)[:200])
+        return None
+
+
 def load(connection: sqlite3.Connection) -> Contents:
     """Read everything unfinished."""
-    desired = tuple(_DESIRED.validate_json(body) for (body,) in connection.execute("SELECT body FROM desired"))
+    bodies = connection.execute("SELECT vm, body FROM desired").fetchall()
+    desired = tuple(read for vm, body in bodies if (read := _desired(vm, body)) is not None)
     intents = tuple(_intent(row) for row in connection.execute(_SELECT_OPEN))
     outcomes = tuple(
         (_intent(row[:10]), Outcome(row[9], bool(row[10]), row[11], row[12], bool(row[13])))

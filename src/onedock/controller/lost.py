@@ -32,6 +32,8 @@ _ASKED = {
     LCM_STATE.BOOT_SUSPENDED: "RESTORE",
     LCM_STATE.SHUTDOWN: "SHUTDOWN",
     LCM_STATE.SHUTDOWN_POWEROFF: "SHUTDOWN",
+    LCM_STATE.CLEANUP_RESUBMIT: "CLEANUP",
+    LCM_STATE.CLEANUP_DELETE: "CLEANUP",
 }
 """What oned asked a VM's driver for, by the state in which it waits (protocol reference 2.3)."""
 _HARD = frozenset({20, 28})

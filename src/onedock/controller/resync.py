@@ -34,6 +34,7 @@ log = structlog.get_logger(__name__)
 
 PRUNE_S = 3600.0
 KEEP_CLOSED_INTENTS_S = 7 * 86400.0
+KEEP_LOG_S = 90 * 86400.0
 RETRY_S = 5.0
 REFRESH_S = 3600.0
 """Age at which the last look at a VM that is listed as wanted is too old."""
@@ -161,8 +162,10 @@ class Resync:
         self._orphans_since = {k: since for k, since in self._orphans_since.items() if k in self._orphans_seen}
         if time.time() - self._pruned > PRUNE_S:
             self._pruned = time.time()
-            keep = self._settings.controller.log_keep_per_vm
-            await self._journal.prune(log_per_vm=keep, intents_before=time.time() - KEEP_CLOSED_INTENTS_S)
+            now, keep = time.time(), self._settings.controller.log_keep_per_vm
+            await self._journal.prune(
+                log_per_vm=keep, log_since=now - KEEP_LOG_S, intents_since=now - KEEP_CLOSED_INTENTS_S
+            )
 
     async def _picture(self) -> _Picture:
         hosts = [host for host in await self._oned.hosts() if host.vm_mad == self._settings.opennebula.driver]

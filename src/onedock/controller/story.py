@@ -24,7 +24,7 @@ class Story:
     def __init__(self) -> None:
         self._waiting: list[LogLine] = []
         self._arrived = asyncio.Event()
-        self._followers: set[asyncio.Queue[LogLine]] = set()
+        self._written = asyncio.Event()
         self._loop = asyncio.get_running_loop()
 
     def processor(self, logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -61,16 +61,14 @@ class Story:
         except TransientError:
             self._waiting = batch + self._waiting  # a full disk: keep them, bounded by MAX_WAITING
             return
-        for line in batch:
-            for follower in self._followers:
-                follower.put_nowait(line)
+        written, self._written = self._written, asyncio.Event()
+        written.set()
 
-    async def follow(self) -> AsyncIterator[LogLine]:
-        """Lines as they are written, from now on."""
-        lines: asyncio.Queue[LogLine] = asyncio.Queue()
-        self._followers.add(lines)
-        try:
-            while True:
-                yield await lines.get()
-        finally:
-            self._followers.discard(lines)
+    async def follow(self, journal: Journal, vm: VmId | None, *, after: int) -> AsyncIterator[LogLine]:
+        """Lines after line ``after``, of one VM or of all, as they are written, for ever."""
+        while True:
+            written = self._written  # taken before reading: what is written meanwhile sets it
+            for line in await journal.read_log(vm, after=after, limit=MAX_WAITING):
+                after = line.id
+                yield line
+            await written.wait()

@@ -97,9 +97,14 @@ def to_restart(old: Desired, container: Container | None, *, grace_s: float | No
 
 
 def after_failed_start(desired: Desired, lcm_state: int) -> Desired:
-    """What is left behind when a VM could not be started: of a new VM nothing, else what was there before."""
+    """What is left behind when a VM could not be started: of a new VM nothing, else what was there before.
+
+    A VM that oned had lost sight of (BOOT_UNKNOWN) may run all the while: it is not stopped.
+    """
     if lcm_state == LCM_STATE.BOOT:
         return replace(desired, power=Power.ABSENT, generation=desired.generation + 1, spec=None)
+    if lcm_state == LCM_STATE.BOOT_UNKNOWN:
+        return replace(desired, generation=desired.generation + 1)
     return replace(desired, power=Power.STOPPED, generation=desired.generation + 1)
 
 

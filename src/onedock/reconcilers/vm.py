@@ -44,11 +44,11 @@ def plan(desired: Desired, observed: Observed) -> tuple[Action, ...]:
 
 
 def is_stale(container: Container, spec: VmSpec) -> bool:
-    """Whether a left-over has to go: of another VM with this id, or never started and specified otherwise.
+    """Whether a left-over has to go: another VM's with this id, half removed, or never started and specified otherwise.
 
     A container that ran holds the user's files; it is kept whatever its spec was.
     """
-    if container.instance != spec.instance:
+    if container.instance != spec.instance or container.phase in {Phase.DEAD, Phase.REMOVING}:
         return True
     return not container.ever_started and container.spec_digest != spec.container.digest()
 
