@@ -27,10 +27,10 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(str(self._path))
 
 
-def _open(path: Path, target: str, timeout: float | None) -> http.client.HTTPResponse:
+def _open(path: Path, target: str, timeout: float | None, *, method: str = "GET") -> http.client.HTTPResponse:
     connection = _UnixConnection(path, timeout)
     try:
-        connection.request("GET", target)
+        connection.request(method, target)
         return connection.getresponse()
     except PermissionError:
         raise ApiError(f"no right to use {path}: run this as root or as the controller's user (oneadmin)") from None
@@ -42,7 +42,15 @@ def _open(path: Path, target: str, timeout: float | None) -> http.client.HTTPRes
 
 def get_json(path: Path, target: str) -> Any:
     """The answer to one GET. Raises ApiError."""
-    response = _open(path, target, TIMEOUT_S)
+    return _answer(_open(path, target, TIMEOUT_S), target)
+
+
+def post(path: Path, target: str) -> None:
+    """Ask for a change. Raises ApiError."""
+    _answer(_open(path, target, TIMEOUT_S, method="POST"), target)
+
+
+def _answer(response: http.client.HTTPResponse, target: str) -> Any:
     body = response.read()
     try:
         answer = json.loads(body)
@@ -61,5 +69,7 @@ def get_text(path: Path, target: str) -> str:
 def stream_json(path: Path, target: str) -> Iterator[dict[str, Any]]:
     """JSON objects, one per line, as they come; ends with the connection."""
     response = _open(path, target, None)
+    if response.status != http.HTTPStatus.OK:
+        _answer(response, target)
     for line in response:
         yield json.loads(line)

@@ -31,31 +31,54 @@ def overview(vms: list[Json], health: Json, now: float) -> RenderableType:
     """The nodes and a table of VMs."""
     nodes = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("NODE", "HOST", "ENGINE", "AGENT", "LISTED"):
-        nodes.add_column(column, overflow="fold")
+        nodes.add_column(column, no_wrap=True, overflow="ellipsis")
     for node in health["nodes"]:
         listed = f"{ago(node['listed_at'], now)} ago" if node["listed_at"] else "never"
         host = str(node["host_id"]) if node["host_id"] >= 0 else "-"
         engine = _side(node["engine"], node["engine_version"])
         nodes.add_row(node["name"], host, engine, _side(node["agent"], "up"), listed)
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column, width in (("VM", None), ("NAME", 18), ("NODE", 14), ("STATE", None), ("ADDRESS", 18), ("SINCE", None)):
+    columns = {"VM": None, "NAME": 16, "NODE": 14, "STATE": 20, "ADDRESS": 18, "SINCE": None}
+    for column, width in columns.items():
         table.add_column(column, max_width=width, overflow="ellipsis", no_wrap=True)
-    table.add_column("WHY", overflow="fold")
     for vm in sorted(vms, key=lambda vm: int(vm["vm"])):
         running = vm["running"] or {}
         since = ago(running["since"], now) if running else "-"
         address = vm["addresses"][0].split("/")[0] if vm["addresses"] else "-"
-        table.add_row(str(vm["vm"]), vm["name"], vm["node"], _state(vm), address, since, _why(vm))
+        table.add_row(str(vm["vm"]), vm["name"], vm["node"], _state(vm), address, since)
     resync = f"{ago(health['last_resync'], now)} ago" if health["last_resync"] else "never"
-    warnings = [
-        Text(f"{node['name']}: {node['warning']}", style="yellow") for node in health["nodes"] if node["warning"]
-    ]
-    footer = Text(f"{len(vms)} VMs, {health['due']} due, {health['undelivered']} answers to deliver, resync {resync}")
-    return Group(nodes, *warnings, Text(), table if vms else Text("no VMs"), Text(), footer)
+    drivers = ", ".join(f"{kind} {'up' if up else 'gone'}" for kind, up in health["drivers"].items())
+    footer = f"{len(vms)} VMs, {health['due']} due, {health['undelivered']} answers to deliver"
+    footer += f"; compared with OpenNebula {resync}; drivers: {drivers}"
+    attention = _attention(vms, health)
+    below = [Text(), Text("needs attention:", style="bold"), *attention] if attention else []
+    return Group(nodes, Text(), table if vms else Text("no VMs"), *below, Text(), Text(footer))
+
+
+def _attention(vms: list[Json], health: Json) -> list[Text]:
+    """What is not as it should be, one paragraph each: whole sentences fit into no column."""
+    lines = [Text(text, style="red") for text in (health["journal_error"], health["resync_error"]) if text]
+    for node in health["nodes"]:
+        for condition in node["conditions"]:
+            if not condition["ok"]:
+                colour = "yellow" if condition["name"] == "LiveRestore" else "red"
+                lines.append(Text(f"{node['name']}: {condition['message']}", style=colour))
+        for pull in node["pulls"]:
+            lines.append(Text(f"{node['name']}: pulling {pull['image']}: {progress(pull)}"))
+    return lines + [Text(f"VM {vm['vm']} {vm['name']}: {_why(vm)}", style="yellow") for vm in vms if _why(vm)]
+
+
+def progress(pull: Json) -> str:
+    """How far a pull is."""
+    if not pull["total"]:
+        return "begins"
+    mib = 1024 * 1024
+    percent = pull["done"] * 100 // pull["total"]
+    return f"{percent} % ({pull['done'] // mib} of {pull['total'] // mib} MB)"
 
 
 def _side(side: Json, good: str) -> Text:
-    return Text(good or "up", style="green") if side["ok"] else Text(side["error"], style="red")
+    return Text(good or "up", style="green") if side["ok"] else Text("down", style="red")
 
 
 def _state(vm: Json) -> Text:
@@ -66,8 +89,17 @@ def _state(vm: Json) -> Text:
 
 
 def _why(vm: Json) -> str:
+    """What happened to it that nobody asked for; empty when all is as it should be."""
     running = vm["running"] or {}
-    return str(vm["error"] or running.get("message") or running.get("reason") or "")
+    return str(vm["error"] or ("" if running.get("ok") else running.get("message")) or "")
+
+
+def condition_line(condition: Json, now: float) -> Text:
+    """One condition: mark, name, reason, age, message."""
+    mark = Text("✔ ", style="green") if condition["ok"] else Text("✘ ", style="yellow")
+    age = ago(condition["since"], now)
+    text = f"{condition['name']}: {condition['reason']} for {age}  {condition['message']}"
+    return Text.assemble(mark, text)
 
 
 def tree(vm: Json, now: float) -> RenderableType:
@@ -86,15 +118,15 @@ def tree(vm: Json, now: float) -> RenderableType:
         _nics(root, spec["network"]["nics"], network)
         root.add(Text("disk 0 (root)  the container's own layer, kept while the VM exists", overflow="fold"))
     for condition in vm["conditions"]:
-        mark = Text("✔ ", style="green") if condition["ok"] else Text("✘ ", style="yellow")
-        age = ago(condition["since"], now)
-        text = f"{condition['name']}: {condition['reason']} for {age}  {condition['message']}"
-        root.add(Text.assemble(mark, text))
+        root.add(condition_line(condition, now))
     for intent in vm["intents"]:
         waiting = ago(intent["received"], now)
         root.add(Text(f"⟳ {intent['action']} (request {intent['id']}) since {waiting}", style="yellow"))
+    if vm["pull"]:
+        root.add(Text(f"⟳ pulling the image: {progress(vm['pull'])}", style="yellow"))
     if vm["error"]:
-        root.add(Text(f"last try failed: {vm['error']}; next in {vm['retry_in_s']:.0f}s", style="red"))
+        again = "" if vm["retry_in_s"] is None else f"; next in {vm['retry_in_s']:.0f}s"
+        root.add(Text(f"last try failed: {vm['error']}{again}", style="red"))
     return root
 
 
