@@ -7,6 +7,7 @@ from typing import Any, Self, TypeVar
 import aiohttp
 from pydantic import TypeAdapter, ValidationError
 
+from onedock.nodeside.checkup import Checkup
 from onedock.reconcilers.errors import NotFoundError, TerminalError, TransientError
 from onedock.reconcilers.model import (
     ContainerId,
@@ -24,6 +25,7 @@ _VMS: TypeAdapter[tuple[VmId, ...]] = TypeAdapter(tuple[VmId, ...])
 _FACTS: TypeAdapter[HostFacts] = TypeAdapter(HostFacts)
 _HOST_USAGE: TypeAdapter[HostUsage] = TypeAdapter(HostUsage)
 _CONTAINERS: TypeAdapter[Sequence[tuple[VmId, ContainerId, int]]] = TypeAdapter(Sequence[tuple[VmId, ContainerId, int]])
+_CHECKUP: TypeAdapter[Checkup] = TypeAdapter(Checkup)
 _USAGES: TypeAdapter[tuple[VmUsage, ...]] = TypeAdapter(tuple[VmUsage, ...])
 _JSON: TypeAdapter[dict[str, Any]] = TypeAdapter(dict[str, Any])
 
@@ -89,6 +91,10 @@ class AgentClient:
     async def host_usage(self) -> HostUsage:
         """See ``ports.Metrics.host_usage``."""
         return await self._get("/host/usage", _HOST_USAGE)
+
+    async def checkup(self) -> Checkup:
+        """The node's fitness. NotFoundError: the agent is of a release that cannot tell."""
+        return await self._get("/host/checkup", _CHECKUP)
 
     async def vm_usage(self, containers: Sequence[tuple[VmId, ContainerId, int]]) -> tuple[VmUsage, ...]:
         """See ``ports.Metrics.vm_usage``."""

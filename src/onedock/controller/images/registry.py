@@ -80,6 +80,14 @@ class Registry:
             version = found
         raise TerminalError(f"{self._label(version)}: an index within an index within an index: not an image")
 
+    async def check_writable(self) -> None:
+        """Return when images can be stored: an upload is begun and cancelled. Raises as ``ping`` does."""
+        begun = await self._request("POST", f"{self._repository}/blobs/uploads/")
+        self._check(begun, f"writing to {self._name}/{self._repository}")
+        if location := begun.headers.get("Location"):
+            headers = {"Authorization": self._authorization} if self._authorization else {}
+            await self._send("DELETE", URL(self._api).join(URL(location, encoded=True)), headers)
+
     async def delete(self, digest: str) -> None:
         """Delete a manifest with its tags; absent is success. The registry's collector frees the layers."""
         answer = await self._request("DELETE", f"{self._repository}/manifests/{digest}")

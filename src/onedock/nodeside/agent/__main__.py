@@ -45,7 +45,8 @@ async def serve(settings: AgentSettings) -> None:
     with listen(settings.socket, settings.socket_group) as listener:
         networks = NodeNetworks(Store(settings.state_dir / "vms"), settings.runtime_dir)
         await networks.restore()
-        service = Service(networks, HostMeter(_ROOT, settings.engine_root), _ROOT)
+        places = (settings.state_dir / "vms", settings.runtime_dir)
+        service = Service(networks, HostMeter(_ROOT, settings.engine_root), _ROOT, places)
         runner = web.AppRunner(service.application(), access_log=None, shutdown_timeout=5.0)
         await runner.setup()
         await web.SockSite(runner, listener).start()

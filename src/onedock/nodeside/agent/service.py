@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from onedock import __version__
 from onedock.nodeside.agent.cgroups import read_usage
+from onedock.nodeside.agent.checkup import examine
 from onedock.nodeside.agent.host import HostMeter, read_facts
 from onedock.nodeside.agent.networks import NodeNetworks
 from onedock.nodeside.agent.validate import InvalidRequestError
@@ -31,8 +32,9 @@ T = TypeVar("T")
 class Service:
     """Handlers of all calls."""
 
-    def __init__(self, networks: NodeNetworks, meter: HostMeter, root: Path) -> None:
-        """``root`` is the parent of ``proc`` and ``sys``."""
+    def __init__(self, networks: NodeNetworks, meter: HostMeter, root: Path, places: tuple[Path, ...]) -> None:
+        """``root`` is the parent of ``proc`` and ``sys``; ``places`` are the directories that the agent writes."""
+        self._places = places
         self._networks = networks
         self._meter = meter
         self._root = root
@@ -49,6 +51,7 @@ class Service:
                 web.put("/vms/{vm}/containers/{container}", self.bind),
                 web.delete("/vms/{vm}", self.remove),
                 web.get("/host/usage", self.host_usage),
+                web.get("/host/checkup", self.checkup),
                 web.post("/usage", self.usage),
             ]
         )
@@ -90,6 +93,10 @@ class Service:
     async def host_usage(self, _: web.Request) -> web.Response:
         """Load of the node."""
         return _json(self._meter.read())
+
+    async def checkup(self, _: web.Request) -> web.Response:
+        """Fitness of the node."""
+        return _json(await asyncio.to_thread(examine, self._root, self._places))
 
     async def usage(self, request: web.Request) -> web.Response:
         """Counters of containers; those that are gone are left out."""

@@ -1,0 +1,25 @@
+"""What a node says of its own fitness: answer of ``GET /host/checkup``, for ``onedock doctor``."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Checkup:
+    """State of a node as its agent sees it."""
+
+    version: str
+    """Of the agent's release."""
+    time: float
+    """Unix time by the node's clock."""
+    cgroup_version: int
+    missing: tuple[str, ...] = ()
+    """Kernel modules that are needed and neither loaded nor to be had."""
+    bridge_filtered: bool = False
+    """Whether frames between ports of one bridge go through the IP filter (br_netfilter)."""
+    forward_dropped: bool = False
+    """Whether that filter drops what no rule accepts."""
+    unwritable: tuple[str, ...] = ()
+    """Directories of the agent that cannot be written: path and reason."""
+    disk_total_bytes: int = 0
+    disk_free_bytes: int = 0
+    """Of the file system of the agent's state."""
