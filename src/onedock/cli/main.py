@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from onedock.cli import config, explain, install, intents, log, status
+from onedock.cli import config, doctor, explain, install, intents, log, status
 from onedock.cli.client import get_json, get_text
 from onedock.cli.common import AsJson, api_socket, explained
 
@@ -19,6 +19,7 @@ app.command()(log.log)
 app.command()(intents.intents)
 app.command()(intents.retry)
 app.command()(intents.drop)
+app.command()(doctor.doctor)
 
 
 @app.command()
