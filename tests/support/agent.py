@@ -22,12 +22,14 @@ class PrivateAgent:
     Args:
         netns: An existing namespace to be the node (a private engine's); None: a new one.
         runtime_dir: Where the bindings go (a private engine's); None: a new directory.
+        under: Command that runs the agent's own, to take rights from it.
     """
 
-    def __init__(self, *, netns: str | None = None, runtime_dir: Path | None = None) -> None:
+    def __init__(self, *, netns: str | None = None, runtime_dir: Path | None = None, under: Sequence[str] = ()) -> None:
         self.name = f"{processes.RUN}-{secrets.token_hex(3)}"
         self.netns = netns or self.name
         self._own_netns = netns is None
+        self._under = under
         self.runtime_dir = runtime_dir
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -73,7 +75,8 @@ class PrivateAgent:
         config = self.directory / "onedock.toml"
         config.write_text("[agent]\n" + "".join(f'{key} = "{value}"\n' for key, value in keys.items()))
         self._environment = {**os.environ, "ONEDOCK_CONFIG": str(config)}
-        self._argv = ["nsenter", f"--net=/run/netns/{self.netns}", sys.executable, "-m", "onedock.nodeside.agent"]
+        enter = ["nsenter", f"--net=/run/netns/{self.netns}", *self._under]
+        self._argv = [*enter, sys.executable, "-m", "onedock.nodeside.agent"]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 self._argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._environment

@@ -123,9 +123,8 @@ def install(
         steps.edit(conf.path, text, result.text, backup=backups.name_for(conf.path) if first else None)
         for note in result.notes:
             steps.note(str(conf.path), note)
-    if system is not None:
-        system.settle(steps, "opennebula", _other_settings(where, settings, name))
-    _advise(steps, settings, name)
+    (system or System()).settle(steps, "opennebula", _other_settings(where, settings, name), write=system is not None)
+    _advise(steps, where, settings, name, service=system is not None)
 
 
 def uninstall(steps: Steps, where: Places, settings: Settings, *, name: str = "onedock", system: System | None) -> None:
@@ -149,7 +148,7 @@ def uninstall(steps: Steps, where: Places, settings: Settings, *, name: str = "o
         system.uninstall(steps, "controller")
         steps.note("journal", f"{settings.controller.state_dir} stays: remove it if ONEDock is not to come back")
     if any(step.state in {"changed", "planned"} for step in steps.taken):
-        steps.note("next", "restart OpenNebula (systemctl restart opennebula); hosts of ONEDock must be gone before")
+        steps.note("next", "restart OpenNebula; delete hosts and datastores of ONEDock before")
 
 
 def _driver(where: Places, settings: Settings, name: str) -> Driver:
@@ -263,14 +262,18 @@ def _other_settings(where: Places, settings: Settings, name: str) -> dict[str, s
     return {setting: value for setting, value in needed.items() if str(getattr(one, setting)) != value}
 
 
-def _advise(steps: Steps, settings: Settings, name: str) -> None:
+def _advise(steps: Steps, where: Places, settings: Settings, name: str, *, service: bool) -> None:
     """What the admin has to do next, in order."""
     if settings.controller.driver_socket != ControllerSettings().driver_socket:
         socket = settings.controller.driver_socket
         steps.note("settings", f"oned's own environment needs ONEDOCK_DRIVER_SOCKET={socket}, for the scripts")
-    steps.note("next", "systemctl enable --now onedock-controller (after an upgrade: systemctl restart)")
+    if service:
+        steps.note("next", "systemctl enable --now onedock-controller (after an upgrade: systemctl restart)")
+    else:
+        steps.note("next", f"have onedock-controller run, as the owner of {where.remotes}")
     if any(step.diff for step in steps.taken):
-        steps.note("next", "restart OpenNebula, which reads its configuration only then (systemctl restart opennebula)")
+        how = "stop it, start it" if where.self_contained else "systemctl restart opennebula"
+        steps.note("next", f"restart OpenNebula, which reads its configuration only then ({how})")
     steps.note(
         "next", f"onehost create <node> --im {name} --vm {name}, for each node after `onedock install node` there"
     )

@@ -62,12 +62,12 @@ class System:
             steps.absent(self.tmpfiles / "onedock.conf")
             steps.absent(self.run)
 
-    def settle(self, steps: Steps, section: str, values: dict[str, str]) -> None:
+    def settle(self, steps: Steps, section: str, values: dict[str, str], *, write: bool = True) -> None:
         """Settings that must differ from what they are: a new file has them, for an existing one they are told."""
         if not values:
             return
         lines = "".join(f"{name} = {json.dumps(value)}\n" for name, value in values.items())
-        if self.settings.exists():
+        if self.settings.exists() or not write:
             for line in lines.splitlines():
                 steps.note("settings", f"in {self.settings}, section [{section}], set  {line}")
         else:
