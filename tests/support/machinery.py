@@ -233,6 +233,7 @@ class Machinery:
             oned=api,
             metrics=metrics,
             node_of=self.nodes.find,
+            answering=self.delivery.waiting,
         )
         self.resync = Resync(
             settings=self.settings,

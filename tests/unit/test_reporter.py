@@ -95,6 +95,9 @@ async def test_stopped_and_frozen_vms_are_listed_as_what_they_are(world: World) 
         world.oned.set(VM, lcm_state=SHUTDOWN_POWEROFF)
         await controller.ask(vmm, 10, "SHUTDOWN")
         await controller.until(lambda: vmm.answers[-1].startswith("SHUTDOWN"))
+        controller.reporter.send_full_list(controller.nodes.node)
+        assert said_of(im.pushed[-1])[VM] == "UNKNOWN", "oned must not take it for dead before it gets its answer"
+        await controller.confirm(vmm)
         await controller.registry.want(Desired(OTHERS[0], NODE, Power.SUSPENDED))
         controller.reporter.send_full_list(controller.nodes.node)
         assert said_of(im.pushed[-1]) == {OTHERS[0]: "SUSPENDED", OTHERS[1]: "RUNNING"}

@@ -120,6 +120,7 @@ async def run(settings: Settings) -> None:
             oned=oned,
             metrics=metrics,
             node_of=nodes.find,
+            answering=delivery.waiting,
         )
         resync = Resync(
             settings=settings,

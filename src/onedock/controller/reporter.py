@@ -54,6 +54,7 @@ class Reporter:
 
     Args:
         node_of: the open node of a name, or None.
+        answering: whether an answer for a VM is on its way to oned.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Reporter:
         oned: Oned,
         metrics: Metrics,
         node_of: Callable[[NodeName], Node | None],
+        answering: Callable[[VmId], bool],
     ) -> None:
         self._settings = settings
         self._registry = registry
@@ -72,6 +74,7 @@ class Reporter:
         self._oned = oned
         self._metrics = metrics
         self._node_of = node_of
+        self._answering = answering
         self._reports: dict[VmId, _Report] = {}
         self._arrived = asyncio.Event()
 
@@ -125,11 +128,14 @@ class Reporter:
         entries: list[tuple[int, str]] = []
         for record in self._registry:
             desired = record.desired
+            here = desired is not None and desired.node == node
             if record.vm == without:
                 continue
-            if any(intent.node == node for intent in record.intents):
+            # What is done and not yet answered is in transition too: a VM that is missing while oned still waits for
+            # SHUTDOWN is taken for dead, and the answer that follows finds another state.
+            if any(intent.node == node for intent in record.intents) or (here and self._answering(record.vm)):
                 entries.append((record.vm, _IN_TRANSITION))
-            elif desired is not None and desired.node == node and desired.power in {Power.RUNNING, Power.SUSPENDED}:
+            elif desired is not None and here and desired.power in {Power.RUNNING, Power.SUSPENDED}:
                 entries.append((record.vm, _WORDS[desired.power]))
         return entries
 
