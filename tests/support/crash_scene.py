@@ -73,13 +73,16 @@ class Scene:
         image = Image(cmd=_COMMAND, env=(f"NUMBER={number}", "PATH=/usr/sbin:/usr/bin:/sbin:/bin"))
         return await self.cloud.image(f"image-{number}", image)
 
-    def containers(self) -> set[str]:
-        """Ids of all containers, ours or not, whether dockerd lives or not."""
-        return {path.name for path in (self.cloud.engine.data_root / "containers").iterdir()}
+    def _containers(self) -> set[str]:
+        """Ids of all containers, ours or not."""
+        return {container["Id"] for container in self.cloud.engine.api("GET", "/containers/json?all=1")}
+
+    def _containers_on_disk(self) -> set[str]:
+        """The same while dockerd is dead. One that was just being made has a directory and no configuration."""
+        return {path.parent.name for path in (self.cloud.engine.data_root / "containers").glob("*/config.v2.json")}
 
     def kill(self, victim: Victim) -> None:
         """SIGKILL; returns when the victim is dead."""
-        self._known = self.containers()
         match victim:
             case Victim.CONTROLLER:
                 self.cloud.controller.kill()
@@ -91,6 +94,7 @@ class Scene:
                 self.cloud.engine.kill_dockerd()
             case Victim.OPENNEBULA:
                 processes.kill_now(self.cloud.one.pid)
+        self._known = self._containers_on_disk()
 
     async def revive(self, victim: Victim) -> None:
         """Start it again, as systemd would; oned does so with its driver."""
@@ -130,7 +134,7 @@ class Scene:
             container = self.cloud.container(vm)
             assert container is not None
             assert container["State"]["Running"]
-            assert self.containers() == {container["Id"]}
+            assert self._containers() == {container["Id"]}
             assert self._known <= {container["Id"]}, "the container that existed must be used"
             assert self.cloud.run_in(vm, "/bin/busybox", "cat", "/boots") == "up\n"
             document = await self.cloud.one.vm(vm)
@@ -160,7 +164,7 @@ class Scene:
 
     def _nothing_is_left(self, vm: int) -> bool:
         left = {
-            *self.containers(),
+            *self._containers(),
             *(name for name in self.cloud.namespaces() if name == f"one-{vm}"),
             *(link for link in self.cloud.links() if link.startswith("one-")),
             *map(str, self.cloud.engine.runtime_dir.iterdir()),
