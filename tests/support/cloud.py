@@ -67,7 +67,7 @@ host_s = 1
 vm_s = 1
 system_s = 5
 beacon_s = 1
-failure_after_s = 2
+failure_after_s = {failure_after}
 
 [log]
 level = "debug"
@@ -136,6 +136,7 @@ class Cloud:
 
     Args:
         guard_s: length of oned's guard against pushed states, in this OpenNebula.
+        failure_after_s: how long the node must fail before OpenNebula is told.
         engine_url, agent_socket: how the controller reaches the node, for tests that put something in between.
         driver_socket: how the drivers reach the controller, likewise.
     """
@@ -146,6 +147,7 @@ class Cloud:
         registry: PrivateRegistry,
         *,
         guard_s: float = 30.0,
+        failure_after_s: float = 2.0,
         engine_url: str = "",
         agent_socket: Path | None = None,
         driver_socket: Path | None = None,
@@ -154,6 +156,7 @@ class Cloud:
         self.engine = engine
         self.registry = registry
         self._guard_s = guard_s
+        self._failure_after_s = failure_after_s
         self._engine_url = engine_url or engine.url
         self._more_settings = settings
         self._first_vm = next(_FIRST_VMS)
@@ -241,6 +244,7 @@ class Cloud:
             agent_socket=self._agent_socket,
             driver_socket=self.driver_socket,
             guard=self._guard_s,
+            failure_after=self._failure_after_s,
             node=NODE,
         )
         (self.directory / "onedock.toml").write_text(text + self._more_settings)

@@ -230,6 +230,7 @@ async def _crash_scene(engine: PrivateEngine, registry: PrivateRegistry) -> Asyn
         cloud = Cloud(
             engine,
             registry,
+            failure_after_s=30.0,  # two crashes in a row are no failure of the node
             engine_url=f"unix://{directory}/engine.sock",
             agent_socket=directory / "agent.sock",
             driver_socket=directory / "driver.sock",
