@@ -25,7 +25,7 @@ lint: venv ## Formatting, rules, types and layers
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports --no-logo
 
-bench: venv ## Measure against raw calls of the engine (root); prints the table of docs/bench.md
+bench: venv ## Measure against raw calls of the engine (root). ARGS="--write" puts the tables into docs/benchmarks.md
 	@scripts/prepare.sh packages
 	@$(PYTHON_IN_VENV) -m bench $(ARGS)
 

@@ -11,6 +11,7 @@ if [ "$(id -u)" != 0 ]; then
     printf '==> %s\n' \
         "make demo, demo-stop and demo-status need root: a Docker engine, network namespaces and a bridge" \
         "run:  sudo make demo      (without root you can run: make test, for the tests that need none; make lint)" >&2
+    scripts/prepare.sh packages || true
     exit 3
 fi
 if [ "$command" = demo ]; then

@@ -13,4 +13,5 @@ fi
 printf '==> %s\n' \
     "not root: tests of the kernel, the engine and the demo are left out (network namespaces, mounts, dockerd)" \
     "for all of them:  sudo make test"
+scripts/prepare.sh packages || true
 exec .venv/bin/python -m pytest -m "not root and not engine" tests/unit "$@"

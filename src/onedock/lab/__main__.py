@@ -52,6 +52,7 @@ def _walk(layout: Layout) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Do one command; returns the exit code. Raises LabError."""
+    cloud.need_root()
     layout = Layout(options.state.resolve())
     if options.command == "status":
         return 0 if cloud.status(layout, _plain) else 1

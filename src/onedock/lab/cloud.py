@@ -30,6 +30,12 @@ _ONLY_OWN_ENGINE = ("dockerd", "containerd", "runc")
 _FAR_OFF = (1_000_000, 9_000_000, 1000)
 
 
+def need_root() -> None:
+    """Raises LabError for everybody else."""
+    if os.geteuid() != 0:
+        raise LabError("the lab needs root for network namespaces, a bridge and an engine; run:  sudo make demo")
+
+
 @contextlib.contextmanager
 def alone(layout: Layout) -> Iterator[None]:
     """Keep a second command on the same lab waiting out. Raises LabError when one is at work."""
@@ -149,8 +155,6 @@ def _opennebula_answers(endpoint: str) -> bool:
 
 
 def _need_programs(engine_address: str) -> None:
-    if os.geteuid() != 0:
-        raise LabError("the lab needs root for network namespaces, a bridge and an engine; run:  sudo make demo")
     path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
     programs = [name for name in PROGRAMS if not (engine_address and name in _ONLY_OWN_ENGINE)]
     if missing := [name for name in programs if shutil.which(name, path=path) is None]:
