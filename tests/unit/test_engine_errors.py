@@ -38,6 +38,21 @@ IMAGE = "127.0.0.1:5000/onedock/image-7@sha256:0"
             TerminalError,
             'the user "nobody" is not in the image: no matching entries in passwd file',
         ),
+        (
+            400,
+            'error while looking up the specified runtime path: exec: "/x/onedock-runtime": stat: no such file',
+            TerminalError,
+            'the OCI runtime of the node does not work: exec: "/x/onedock-runtime": stat: no such file; '
+            "install onedock-runtime again",
+        ),
+        (
+            400,
+            "failed to create shim task: OCI runtime create failed: unable to retrieve OCI runtime error "
+            "(open /run/log.json: no such file): /x/onedock did not terminate successfully: exit status 3: unknown",
+            TerminalError,
+            "the OCI runtime of the node does not work: /x/onedock did not terminate successfully: exit status 3; "
+            "install onedock-runtime again",
+        ),
         (404, "No such container: 0f", NotFoundError, "the container cannot be started: No such container: 0f"),
         (
             409,

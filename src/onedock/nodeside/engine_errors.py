@@ -20,6 +20,10 @@ _PREFIXES = re.compile(
 )
 _SUFFIX = re.compile(r"(?:: unknown)+$")
 _COMMAND = re.compile(r'exec: "(?P<command>.*?)": (?P<reason>.*)', re.DOTALL)
+_NO_RUNTIME = re.compile(
+    r"(?:unable to retrieve OCI runtime error \(.*?\)|looking up the specified runtime path): (?P<reason>.*)"
+)
+"""The runtime could not be run, or died before it could say why: containerd missed its log."""
 _NO_USER = re.compile(r"unable to find (?P<kind>user|group) (?P<name>.*?): (?P<reason>.*)")
 
 _NO_IMAGE = "the registry does not have the image"
@@ -46,6 +50,10 @@ def one_line(text: str) -> str:
 def start_failure(status: int, text: str) -> OnedockError:
     """Why a container does not start."""
     message = one_line(text)
+    if found := _NO_RUNTIME.search(message):
+        return TerminalError(
+            f"the OCI runtime of the node does not work: {found['reason']}; install onedock-runtime again"
+        )
     if found := _COMMAND.search(message):
         command, reason = found["command"], found["reason"].removeprefix(f"stat {found['command']}: ")
         if "permission denied" in reason or "is a directory" in reason:
