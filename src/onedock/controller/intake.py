@@ -147,6 +147,9 @@ class Intake:
                 await self._serve_script(reader, writer, Channel(kind))
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             log.warning("a driver broke the protocol", error=str(error)[:200])
+        except TransientError as error:
+            # Hung up on: a script asks again with the same id.
+            log.error("a request could not be made durable", error=str(error))
         except (ConnectionError, asyncio.IncompleteReadError):
             pass  # the other side died: it reconnects, or oned starts it again
         except Exception:
