@@ -21,7 +21,8 @@ _OPTIONS = {
 """Options of the stock drivers that list the names they serve."""
 
 _TM_MAD_CONF = """TM_MAD_CONF = [
-    NAME = "onedock", LN_TARGET = "NONE", CLONE_TARGET = "SYSTEM", SHARED = "NO", DS_MIGRATE = "YES",
+    NAME = "onedock", LN_TARGET = "NONE", CLONE_TARGET = "SYSTEM", SHARED = "YES",
+    DS_MIGRATE = "NO", DS_LIVE_MIGRATE = "NO", DS_MIGRATE_SNAP = "NO",
     TM_MAD_SYSTEM = "ssh,shared,local,qcow2",
     LN_TARGET_SSH = "SYSTEM", CLONE_TARGET_SSH = "SYSTEM", DISK_TYPE_SSH = "FILE",
     LN_TARGET_SHARED = "SYSTEM", CLONE_TARGET_SHARED = "SYSTEM", DISK_TYPE_SHARED = "FILE",
@@ -49,7 +50,7 @@ class Driver:
         return (
             f'VM_MAD = [\n    NAME = "{self.name}", SUNSTONE_NAME = "ONEDock", EXECUTABLE = "{VMM}",\n'
             f'    ARGUMENTS = "{self.vmm_arguments}", TYPE = "xml", KEEP_SNAPSHOTS = "no",\n'
-            '    LIVE_RESIZE = "yes", COLD_NIC_ATTACH = "yes", THREADS = 0\n]\n'
+            '    LIVE_RESIZE = "no", COLD_NIC_ATTACH = "no", THREADS = 0\n]\n'
         )
 
     def im_mad(self) -> str:
