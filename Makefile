@@ -1,7 +1,7 @@
 # `make help` says what there is. The work is done by scripts/ and by `python -m onedock.lab`.
 PYTHON_IN_VENV := .venv/bin/python
 
-.PHONY: help deps venv demo demo-stop demo-status test lint bench docs
+.PHONY: deb help deps venv demo demo-stop demo-status test lint bench docs
 .DEFAULT_GOAL := help
 
 help: ## Show this
@@ -31,6 +31,9 @@ bench: venv ## Measure against raw calls of the engine (root). ARGS="--write" pu
 
 docs: venv ## Write docs/configuration.md from the settings
 	@$(PYTHON_IN_VENV) -m onedock.config.reference docs/configuration.md
+
+deb: ## Build the Debian packages in dist/
+	@packaging/deb/build.sh
 
 deps: ## Install the programs that tests and demo start (root, Debian)
 	@scripts/prepare.sh packages

@@ -1,5 +1,6 @@
 """Installation on a front-end, by the command, in a self-contained OpenNebula that has nothing but its files."""
 
+import grp
 import json
 import os
 import pwd
@@ -180,14 +181,21 @@ def test_no_opennebula_here(tmp_path: Path) -> None:
     )
 
 
+@pytest.fixture
+def group() -> Iterator[str]:
+    name = f"odtf{os.getpid() % 100000}"
+    yield name
+    subprocess.run(["groupdel", name], check=True)
+
+
 class Service:
     """The system's side of an installation, in a directory of the test."""
 
-    def __init__(self, one: Path, top: Path, **settings: Any) -> None:
+    def __init__(self, one: Path, top: Path, group: str, **settings: Any) -> None:
         self.top = top
         self.where = places(one)
         self.system = System(
-            group="daemon",  # is on every system
+            group=group,
             units=top / "units",
             tmpfiles=top / "tmpfiles",
             logrotate=top / "logrotate",
@@ -205,13 +213,14 @@ class Service:
         uninstall(Steps(dry_run=False, show=lambda _: None), self.where, self.settings, system=self.system, **options)
 
 
-def test_the_service(one: Path, tmp_path: Path) -> None:
-    service = Service(one, tmp_path)
+def test_the_service(one: Path, tmp_path: Path, group: str) -> None:
+    service = Service(one, tmp_path, group)
     service.install()
     unit = service.system.unit("controller").read_text()
     assert f"\nUser={USER}\n" in unit
     assert f"\nReadWritePaths=-/run/onedock -/var/tmp -{one}/var -{tmp_path}/state\n" in unit
-    assert "@bin@" not in unit
+    assert f"\nExecStart={Path(sys.executable).parent}/onedock-controller\n" in unit
+    assert grp.getgrnam(group).gr_mem == [USER]
     state_dir = (tmp_path / "state").stat()
     assert (state_dir.st_mode & 0o7777, state_dir.st_uid) == (0o750, pwd.getpwnam(USER).pw_uid)
     text = service.system.settings.read_text()
@@ -222,8 +231,8 @@ def test_the_service(one: Path, tmp_path: Path) -> None:
     assert left == ["onedock.toml"]
 
 
-def test_another_socket_and_name_reach_the_stanzas(one: Path, tmp_path: Path) -> None:
-    service = Service(one, tmp_path, driver_socket=Path("/run/other/driver sock"))
+def test_another_socket_and_name_reach_the_stanzas(one: Path, tmp_path: Path, group: str) -> None:
+    service = Service(one, tmp_path, group, driver_socket=Path("/run/other/driver sock"))
     steps = service.install(name="docker")
     text = (one / "etc/oned.conf").read_text()
     assert f"ARGUMENTS = \"--socket '/run/other/driver sock' --log {one}/var/onedock-vmm.log\"" in text

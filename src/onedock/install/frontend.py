@@ -241,7 +241,8 @@ def _install_service(steps: Steps, where: Places, settings: Settings, system: Sy
     groups = [system.group, *(name for name in ("docker",) if _has_group(name))]
     state = settings.controller.state_dir
     paths = f"-{where.remotes.parent} -{state}"
-    system.install(steps, "controller", others={"user": user, "groups": " ".join(groups), "paths": paths})
+    more = {"user": user, "groups": " ".join(groups), "paths": paths}
+    system.install(steps, "controller", user=user, others=more)
     steps.directory(state, mode=0o750, owner=(uid, gid))
     if not where.self_contained:
         system.rotate(steps, where.logs, (user, group))

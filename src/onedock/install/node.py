@@ -3,6 +3,7 @@
 The engine is told by SIGHUP and never restarted; its other settings are not touched.
 """
 
+import pwd
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from onedock.nodeside import runtime as wrapper
 
 _PROGRAMS = (("onedock-runtime", 0o755), ("patch_bundle.py", 0o644))
 _LABEL = "org.onedock.vm"
+_ONED_USER = "oneadmin"
+"""Of OpenNebula's packages, on nodes too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +77,7 @@ def install(steps: Steps, node: Node, *, live_restore: bool = False) -> None:
         content = Path(wrapper.__file__).with_name(name).read_bytes()
         steps.file(node.prefix / name, content, mode=mode)
     if node.system is not None:
-        node.system.install(steps, "agent")
+        node.system.install(steps, "agent", user=_ONED_USER if _exists(_ONED_USER) else "")
     steps.directory(node.settings.agent.runtime_dir, mode=0o700, owner=ROOT)
     _register(steps, node, config, before, after)
     if not steps.dry_run:
@@ -149,6 +152,14 @@ def _forget(node: Node, config: Path, cleaned: str) -> None:
     text = set_member(cleaned, ("runtimes",), others)
     replace(config.resolve(), encode(text), mode=state.st_mode & 0o7777, owner=(state.st_uid, state.st_gid))
     node.engine.reload(node.runtime.name, None)
+
+
+def _exists(user: str) -> bool:
+    try:
+        pwd.getpwnam(user)
+    except KeyError:
+        return False
+    return True
 
 
 def _read(path: Path) -> str | None:

@@ -109,6 +109,16 @@ class Steps:
             self.done(f"group {name}", changed=found is None)
         return found
 
+    def member(self, user: str, group: str) -> None:
+        """A user who is in a group besides his own."""
+        try:
+            there = user in grp.getgrnam(group).gr_mem
+        except KeyError:
+            there = False  # a dry run has not made it
+        if not there and not self.dry_run:
+            run(["usermod", "--append", "--groups", group, user])
+        self.done(f"user {user} in group {group}", changed=not there)
+
     def _add(self, step: Step) -> None:
         self.taken.append(step)
         self._show(step)

@@ -30,15 +30,21 @@ class System:
         """The unit of ``controller`` or ``agent``."""
         return self.units / f"onedock-{role}.service"
 
-    def install(self, steps: Steps, role: str, *, others: dict[str, str] | None = None) -> None:
-        """Group, the directory of sockets, and the unit of a role, not started.
+    def install(self, steps: Steps, role: str, *, user: str = "", others: dict[str, str] | None = None) -> None:
+        """Group, the directory of sockets, and the unit of a role, not started. Raises InstallError, OSError.
 
-        ``others``: what else the unit has between two @. Raises InstallError, OSError.
+        Args:
+            steps: take what is done.
+            role: ``controller`` or ``agent``.
+            user: who is to be in the group: oned's user, who brings sockets here and, over SSH, uses the agent's.
+            others: what else the unit has between two @.
         """
         program = self.programs / f"onedock-{role}"
         if not program.is_file():
             raise InstallError(f"{program} does not exist; run the `onedock` that is installed together with it")
         gid = steps.group(self.group)
+        if user:
+            steps.member(user, self.group)
         # Controller and agent may be on one machine under two users: neither may remove what the other has there.
         content = f"# ONEDock: the sockets of controller and agent\nd {self.run} 1775 root {self.group} -\n"
         steps.file(self.tmpfiles / "onedock.conf", content.encode())
