@@ -48,9 +48,9 @@ DEPLOY_CALLS = (NETWORK, CREATE, BIND, START)
 DEPLOY_MESSAGES = ("line DEPLOY", "ack DEPLOY", "outcome DEPLOY", "delivered DEPLOY")
 PROLOG_MESSAGES = ("request clone", "result clone")
 END_CALLS = (STOP, UNPLUG)
-END_MESSAGES = ("line SHUTDOWN", "ack SHUTDOWN", "outcome SHUTDOWN", "delivered SHUTDOWN")
+END_MESSAGES = ("line SHUTDOWN", "ack SHUTDOWN")
 EPILOG_CALLS = (REMOVE,)
-EPILOG_MESSAGES = ("request delete", "result delete")
+EPILOG_MESSAGES = ("outcome SHUTDOWN", "delivered SHUTDOWN", "request delete", "result delete")
 
 DEPLOYS = [
     *crashes(
@@ -137,7 +137,8 @@ def every(*, calls: Sequence[str], messages: Sequence[str], spared: Sequence[Vic
     return [Crash(point, victim) for point in points for victim in Victim if victim not in spared]
 
 
-# oned forgets a transfer that runs when it dies: such a VM needs `onevm recover`, whatever the drivers do.
+# oned forgets a transfer that runs when it dies: such a VM needs `onevm recover`, whatever the drivers do. After the
+# answer to SHUTDOWN it is at once in the EPILOG's transfer.
 ALL_DEPLOYS = [
     *every(calls=DEPLOY_CALLS, messages=DEPLOY_MESSAGES),
     *every(calls=(), messages=PROLOG_MESSAGES, spared=[Victim.OPENNEBULA]),
