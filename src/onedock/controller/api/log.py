@@ -12,6 +12,8 @@ from onedock.reconcilers.errors import TerminalError
 from onedock.reconcilers.model import VmId
 
 MOST = 100_000
+_NUMBERS = 2**53
+"""Where the numbers of a query end: no id, limit or time is as great, and SQLite takes them all."""
 LEVELS = ("info", "warning", "error", "critical")
 
 
@@ -54,7 +56,7 @@ def _number(request: web.Request, name: str, default: float) -> float:
         number = float(request.query.get(name, default))
     except ValueError:
         number = math.nan
-    if not math.isfinite(number):
+    if not 0 <= number < _NUMBERS:
         raise TerminalError(f"{name} is not a number: {request.query[name][:40]!r}")
     return number
 
