@@ -102,7 +102,11 @@ class TestInside:
         )
         container = await start(adapter, spec)
         process = Path("/proc", str(engine.api("GET", f"/containers/{container}/json")["State"]["Pid"]))
-        assert "GREETING=zeile 1\nzeile 2 = ü" in process.joinpath("environ").read_text().split("\0")
+
+        def greeted() -> bool:  # `start` returns when runc's init may go on; until it has, it is still runc's own
+            return "GREETING=zeile 1\nzeile 2 = ü" in process.joinpath("environ").read_text().split("\0")
+
+        await eventually(greeted, what="the command runs with its environment")
         assert process.joinpath("cwd").readlink() == Path("/tmp/work")
         assert 'it\'s; $(x) "a"' in process.joinpath("cmdline").read_text().split("\0")
         assert "Uid:\t1000\t1000\t1000\t1000" in process.joinpath("status").read_text()

@@ -36,6 +36,8 @@ class DriverController:
         self._known: set[tuple[str, int]] = set()
         self._lock = threading.RLock()
         self._connections: list[socket.socket] = []
+        self._greeted: list[socket.socket] = []
+        """Connections whose hello was answered: before it, an outcome would be sent twice."""
         self._threads: list[threading.Thread] = []
         self._listener: socket.socket | None = None
 
@@ -56,6 +58,7 @@ class DriverController:
     def stop(self) -> None:
         with self._lock:
             connections, self._connections = self._connections, []
+            self._greeted.clear()
         for endpoint in (self._listener, *connections):
             if endpoint:
                 with contextlib.suppress(OSError):
@@ -72,7 +75,7 @@ class DriverController:
     def send_outcome(self, number: int, line: str) -> None:
         with self._lock:
             self.outcomes[number] = line
-            for connection in self._connections:
+            for connection in self._greeted:
                 _say(connection, {"outcome": number, "line": line})
 
     def wait(self, condition: Callable[["DriverController"], bool], what: str) -> None:
@@ -103,6 +106,7 @@ class DriverController:
                         session = message["session"]
                         for number, line in self.outcomes.items():
                             _say(connection, {"outcome": number, "line": line})
+                        self._greeted.append(connection)
                         self.hellos.append(message)
                     elif "seq" in message:
                         self._journal(session, message)

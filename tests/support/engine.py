@@ -184,6 +184,7 @@ class PrivateEngine:
             "exec-root": str(self.exec_root),
             "deprecated-key-path": str(self.directory / "key.json"),  # the engine's id is made from this key
             "pidfile": str(self.directory / "docker.pid"),
+            "exec-opts": ["native.cgroupdriver=cgroupfs"],  # a parent such as this is no slice of systemd's
             "cgroup-parent": f"/{self.name}",
             "bridge": "none",
             "iptables": False,
