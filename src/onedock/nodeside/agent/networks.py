@@ -15,7 +15,7 @@ from onedock.nodeside.agent.locks import NamedLocks
 from onedock.nodeside.agent.seen import describe
 from onedock.nodeside.agent.store import Store, write_atomically
 from onedock.nodeside.agent.validate import check_container, check_network, check_vm
-from onedock.reconcilers.errors import NotFoundError, OnedockError, TransientError
+from onedock.reconcilers.errors import NotFoundError, OnedockError, TerminalError, TransientError
 from onedock.reconcilers.model import ContainerId, Network, ObservedNetwork, VmId, namespace_name
 
 log = structlog.get_logger()
@@ -65,11 +65,16 @@ class NodeNetworks:
         check_network(network)
         vm = network.vm
         async with self._vms.hold([str(vm)]):
-            earlier = await self._earlier(vm)
+            earlier, known = await self._earlier(vm), self._store.get(vm)
             async with self._bridges.hold(_bridges_of(network) | _bridges_of(earlier)):
                 # Kept first: what is half made when the agent dies is known, and can be removed.
                 await asyncio.to_thread(self._store.keep_network, network)
-                seen = await self._in_thread(netlink.ensure, network)
+                try:
+                    seen = await self._in_thread(netlink.ensure, network)
+                except TerminalError:
+                    if known is None and not namespaces.exists(namespace_name(vm)):
+                        self._store.forget(vm)  # refused before anything was made: nobody would remove it
+                    raise
                 await self._leave(_bridges_of(earlier) - _bridges_of(network), earlier)
             kept = self._store.get(vm)
             found = describe(vm, seen, network, kept.containers if kept else ())
