@@ -10,9 +10,9 @@ def check(facts: Facts) -> Iterator[Finding]:
     """Reach first: without it, rights are not known."""
     registry = facts.settings.registry
     if facts.registry_error:
-        yield error(f"registry {registry.address}: {facts.registry_error}", "systemctl status docker-registry")
+        yield error(f"the registry cannot be used: {facts.registry_error}", "systemctl status docker-registry")
     elif facts.registry_write_error:
         yield error(
-            f"registry {registry.address} cannot be written: {facts.registry_write_error}",
+            f"the registry cannot be written: {facts.registry_write_error}",
             f"skopeo login --authfile {registry.auth_file or '/etc/onedock/registry.json'} {registry.address}",
         )
