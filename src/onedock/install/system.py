@@ -66,7 +66,8 @@ class System:
             self._reload(steps)
         if not any(self.unit(other).exists() for other in ("controller", "agent") if other != role):
             steps.absent(self.tmpfiles / "onedock.conf")
-            steps.absent(self.run)
+            if self.run.is_dir() and not any(self.run.iterdir()):  # else somebody serves there, by hand
+                steps.absent(self.run)
 
     def settle(self, steps: Steps, section: str, values: dict[str, str], *, write: bool = True) -> None:
         """Settings that must differ from what they are: a new file has them, for an existing one they are told."""
