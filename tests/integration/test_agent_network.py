@@ -318,6 +318,7 @@ async def test_conflicts_are_told_and_change_nothing(agent: PrivateAgent, client
         with pytest.raises(TerminalError, match=cause):
             await client.ensure(Network(A, (wanted,)))
     assert set(links(agent)) == {"lo", "one-22010-0", "odt-peer", "odt-other", "odt-phy0", "odt-phy1"}
+    assert await client.list_vms() == ()  # what was refused before anything was made is not remembered
     with pytest.raises(NotFoundError, match="has no network namespace"):
         await client.bind(B, CONTAINER)
 

@@ -40,8 +40,8 @@ def drops_forwarded(chains: str) -> bool:
     """Whether a base chain of IPv4's forward hook has the policy drop, by ``nft -j list chains``."""
     try:
         objects: list[dict[str, Any]] = json.loads(chains)["nftables"]
-        found = [one["chain"] for one in objects if "chain" in one]
-    except (ValueError, LookupError, TypeError):
+        found = [one["chain"] for one in objects if isinstance(one.get("chain"), dict)]
+    except (ValueError, LookupError, TypeError, AttributeError):
         return False  # no nft, or one of another world: nothing is known
     return any(
         chain.get("hook") == "forward" and chain.get("policy") == "drop" and chain.get("family") in {"ip", "inet"}
