@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import hypothesis  # noqa: F401 - its plugin imports it for the summary, and that late import can fail in Python 3.11
 import pytest
 from tests.support import engine as engines
 from tests.support import registry as registries

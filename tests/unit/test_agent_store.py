@@ -55,3 +55,14 @@ def test_an_atomic_write_replaces_the_whole_and_leaves_no_draft(tmp_path: Path) 
     write_atomically(file, b"new")
     assert file.read_bytes() == b"new"
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+def test_a_removal_that_began_is_known_after_a_restart_and_a_new_network_ends_it(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.begin_removal(VM)
+    assert store.get(VM) is None, "nothing was remembered, so nothing is to be removed"
+    store.keep_network(NETWORK)
+    store.begin_removal(VM)
+    assert Store(tmp_path).get(VM) == Kept(NETWORK, removing=True)
+    store.keep_network(NETWORK)
+    assert Store(tmp_path).get(VM) == Kept(NETWORK)

@@ -40,10 +40,16 @@ class NodeNetworks:
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="netns")
 
     async def restore(self) -> None:
-        """After a reboot of the node: write all bindings again, and make the networks that are gone."""
+        """After a reboot of the node: write all bindings again, and make the networks that are gone.
+
+        What an agent was removing when it died is removed to the end.
+        """
         for kept in self._store:
             vm = kept.network.vm
             try:
+                if kept.removing:
+                    await self.remove(vm)
+                    continue
                 for container in kept.containers:
                     self._write_binding(vm, container)
                 if not namespaces.exists(namespace_name(vm)):
@@ -97,6 +103,7 @@ class NodeNetworks:
         check_vm(vm)
         async with self._vms.hold([str(vm)]):
             earlier = await self._earlier(vm)
+            await asyncio.to_thread(self._store.begin_removal, vm)
             kept = self._store.get(vm)
             for container in kept.containers if kept else ():
                 (self._runtime_dir / container).unlink(missing_ok=True)

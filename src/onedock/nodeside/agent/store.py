@@ -21,6 +21,8 @@ class Kept:
     """The last one that was wanted."""
     containers: tuple[ContainerId, ...] = ()
     """Containers that start in its namespace."""
+    removing: bool = False
+    """Its removal has begun: it is never made again, the removal is finished."""
 
 
 _ADAPTER = TypeAdapter(Kept)
@@ -52,13 +54,18 @@ class Store:
     def keep_network(self, network: Network) -> None:
         """Remember the wanted network; the containers stay."""
         kept = self._kept.get(network.vm)
-        self._write(replace(kept, network=network) if kept else Kept(network))
+        self._write(replace(kept, network=network, removing=False) if kept else Kept(network))
 
     def keep_container(self, vm: VmId, container: ContainerId) -> None:
         """Remember a binding, besides earlier ones."""
         kept = self._kept.get(vm, Kept(Network(vm)))
         if container not in kept.containers:
             self._write(replace(kept, containers=(*kept.containers, container)))
+
+    def begin_removal(self, vm: VmId) -> None:
+        """Remember that the VM is on its way out, if anything is remembered of it."""
+        if kept := self._kept.get(vm):
+            self._write(replace(kept, removing=True))
 
     def forget(self, vm: VmId) -> None:
         """Remove everything of a VM; absent is success."""
