@@ -29,8 +29,9 @@ bench: venv ## Measure against raw calls of the engine (root). ARGS="--write" pu
 	@scripts/prepare.sh packages
 	@$(PYTHON_IN_VENV) -m bench $(ARGS)
 
-docs: venv ## Write docs/configuration.md from the settings
+docs: venv ## Write docs/configuration.md from the settings, check links and names in all documents
 	@$(PYTHON_IN_VENV) -m onedock.config.reference docs/configuration.md
+	@$(PYTHON_IN_VENV) scripts/check_docs.py
 
 deb: ## Build the Debian packages in dist/
 	@packaging/deb/build.sh
