@@ -46,6 +46,7 @@ HEALTH = {
         "pulls": [{"image": IMAGE, "done": 30 << 20, "total": 120 << 20}],
     }],
 }  # fmt: skip
+REGISTRY = {"address": "registry.example.org:5000", "error": "registry.example.org:5000 refuses connections"}
 ROW = {
     "id": 7, "channel": "vmm", "action": "DEPLOY", "vm": 42, "node": "node1", "received": NOW - 60, "state": "done",
     "ok": False, "info": 'the command "/no/such/program" is not in the image', "concluded": NOW - 50, "settled": None,
@@ -75,8 +76,11 @@ def shown(renderable: RenderableType, *, width: int = 80) -> str:
 
 
 VIEWS: dict[str, tuple[RenderableType, tuple[str, ...]]] = {
-    "overview": (overview([SUMMARY], HEALTH, NOW), ("42", "running (deploy)", "10.77.0.10", "im gone", "25 %")),
-    "no VMs": (overview([], HEALTH | {"nodes": []}, NOW), ("no VMs",)),
+    "overview": (
+        overview([SUMMARY], HEALTH, REGISTRY, NOW),
+        ("42", "registry.example.org:5000 down", "running (deploy)", "10.77.0.10", "im gone", "25 %"),
+    ),
+    "no VMs": (overview([], HEALTH | {"nodes": []}, REGISTRY, NOW), ("no VMs",)),
     "tree": (tree(DETAIL, NOW), ("eth0", "25 % (30 of 120 MB)", "next in 4s", "Running: Exited", "DEPLOY (request 7)")),
     "explanation": (
         explanation(EXPLANATION, NOW),

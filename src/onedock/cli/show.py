@@ -27,8 +27,8 @@ def ago(since: float, now: float) -> str:
     return f"{seconds}s"
 
 
-def overview(vms: list[Json], health: Json, now: float) -> RenderableType:
-    """The nodes and a table of VMs."""
+def overview(vms: list[Json], health: Json, registry: Json, now: float) -> RenderableType:
+    """The nodes, the registry, a table of VMs, and what needs attention."""
     nodes = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("NODE", "HOST", "ENGINE", "AGENT", "LISTED"):
         nodes.add_column(column, no_wrap=True, overflow="ellipsis")
@@ -50,14 +50,17 @@ def overview(vms: list[Json], health: Json, now: float) -> RenderableType:
     drivers = ", ".join(f"{kind} {'up' if up else 'gone'}" for kind, up in health["drivers"].items())
     footer = f"{len(vms)} VMs, {health['due']} due, {health['undelivered']} answers to deliver"
     footer += f"; compared with OpenNebula {resync}; drivers: {drivers}"
-    attention = _attention(vms, health)
+    attention = _attention(vms, health, registry)
+    store = Text.assemble("registry ", registry["address"], " ", _side({"ok": not registry["error"]}, "up"))
     below = [Text(), Text("needs attention:", style="bold"), *attention] if attention else []
-    return Group(nodes, Text(), table if vms else Text("no VMs"), *below, Text(), Text(footer))
+    return Group(nodes, store, Text(), table if vms else Text("no VMs"), *below, Text(), Text(footer))
 
 
-def _attention(vms: list[Json], health: Json) -> list[Text]:
+def _attention(vms: list[Json], health: Json, registry: Json) -> list[Text]:
     """What is not as it should be, one paragraph each: whole sentences fit into no column."""
     lines = [Text(text, style="red") for text in (health["journal_error"], health["resync_error"]) if text]
+    if registry["error"]:
+        lines.append(Text(f"registry: {registry['error']}", style="red"))
     for node in health["nodes"]:
         for condition in node["conditions"]:
             if not condition["ok"]:

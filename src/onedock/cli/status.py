@@ -23,13 +23,15 @@ def status(vm: Vm = None, watch: Watch = False, as_json: AsJson = False) -> None
         def look() -> object:
             if vm is not None:
                 return get_json(socket, f"/vms/{vm}")
-            return {"vms": get_json(socket, "/vms"), "health": get_json(socket, "/health")}
+            return {view: get_json(socket, f"/{view}") for view in ("vms", "health", "registry")}
 
         def render() -> RenderableType:
             answer = look()
             assert isinstance(answer, dict)
             now = time.time()
-            return tree(answer, now) if vm is not None else overview(answer["vms"], answer["health"], now)
+            if vm is not None:
+                return tree(answer, now)
+            return overview(answer["vms"], answer["health"], answer["registry"], now)
 
         if as_json:
             print(json.dumps(look()))
