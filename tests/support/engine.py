@@ -153,7 +153,7 @@ class PrivateEngine:
         command = ["nsenter", f"--net=/run/netns/{self.netns}", *argv]
         return subprocess.run(command, check=True, capture_output=True, text=True)
 
-    def api(self, method: str, path: str, body: Any = None, *, timeout: float = 60.0) -> Any:
+    def api(self, method: str, path: str, body: Any = None, *, timeout: float = 120.0) -> Any:
         """One call of the Engine API, past all code under test. Returns the JSON answer, None when empty.
 
         ``body`` is bytes or an open file (sent as a tar) or anything else (sent as JSON). EngineApiError: the
