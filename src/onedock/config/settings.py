@@ -56,6 +56,9 @@ class ControllerSettings(Section):
     """How long a labelled container, or a namespace, that belongs to no VM of OpenNebula is left alone."""
     log_keep_per_vm: int = Field(default=2000, ge=10)
     """Lines of the reconcile log kept for each VM."""
+    web_port: int = Field(default=0, ge=0, le=65535)
+    """Port of the read-only web page on 127.0.0.1; 0: off. It asks for no password: every user of this machine sees
+    what `onedock status`, `explain` and `log` show."""
 
 
 class OpenNebulaSettings(Section):

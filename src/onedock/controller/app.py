@@ -17,6 +17,7 @@ from onedock.config.settings import Settings
 from onedock.controller.admin import Admin
 from onedock.controller.api.parts import Parts
 from onedock.controller.api.server import serve
+from onedock.controller.api.web import serve_page
 from onedock.controller.delivery import Delivery
 from onedock.controller.hints import listen
 from onedock.controller.images.datastore import Datastore
@@ -181,6 +182,8 @@ async def run(settings: Settings) -> None:
             admin=Admin(journal=journal, registry=registry, queue=queue, worker=worker),
         )
         stack.push_async_callback((await serve(parts, settings.controller.api_socket)).cleanup)
+        if settings.controller.web_port:
+            stack.push_async_callback((await serve_page(parts, settings.controller.web_port)).cleanup)
         for record in registry:
             spread = 0.0 if record.intents else random.uniform(0, len(registry) / REFRESHES_PER_S)  # noqa: S311
             queue.add(record.vm, after=spread)
