@@ -76,6 +76,7 @@ prepare_packages() {
     need iptables iptables
     need nft nftables
     need nsenter util-linux
+    need chromium chromium # tests only: the web page
     need faketime faketime # tests only: a node whose clock is off
     [ -x /bin/busybox ] && /bin/busybox --list 2>/dev/null | grep -qx httpd || missing="$missing busybox-static"
     [ -n "$missing" ] || return 0

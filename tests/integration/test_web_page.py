@@ -95,6 +95,8 @@ async def test_shows_nodes_vms_an_explanation_and_the_log_as_it_grows(site: Site
         assert await browser.run("document.images.length") == 0
         assert await browser.run("document.title") == "ONEDock"
         assert await browser.run("document.documentElement.scrollHeight <= innerHeight"), "it fits into 1280 x 800"
+        bottom = "document.querySelector('{}').getBoundingClientRect().bottom"
+        assert await browser.run(f"{bottom.format('#vms')} <= {bottom.format('main')}")
         light = await browser.run("getComputedStyle(document.body).backgroundColor")
         await browser.colours("dark")
         assert await browser.run("getComputedStyle(document.body).backgroundColor") != light
@@ -162,3 +164,12 @@ async def test_an_open_page_does_not_hold_up_the_end_of_the_controller(site: Sit
     await asyncio.to_thread(site.cloud.controller.start)
     async with aiohttp.ClientSession() as http, http.get(f"{site.url}/") as response:
         assert response.status == 200
+
+
+async def test_a_port_that_is_taken_costs_the_page_and_nothing_else(site: Site) -> None:
+    controller = site.cloud.controller
+    await asyncio.to_thread(controller.stop)
+    with socket.create_server(("127.0.0.1", site.port)):
+        await asyncio.to_thread(controller.start)
+        await site.cloud.settled()
+        assert "web page is not served" in controller.log_text()

@@ -32,7 +32,7 @@ _FLAGS = (
     "--disable-extensions",
     "--disable-breakpad",
     "--remote-debugging-port=0",
-    "--window-size=1280,800",
+    "--disable-lcd-text",
     "--hide-scrollbars",
 )
 
@@ -62,6 +62,9 @@ class Browser:
             self._socket = await self._http.ws_connect(await eventually(self._page, within=ANSWER_S), max_msg_size=0)
             for domain in ("Page", "Runtime", "Log"):
                 await self.call(f"{domain}.enable")
+            await self.call(
+                "Emulation.setDeviceMetricsOverride", width=1280, height=800, deviceScaleFactor=1, mobile=False
+            )
         except BaseException as error:
             error.add_note((self._directory / "log").read_text(errors="replace")[-2000:])
             await self.__aexit__(None, None, None)
