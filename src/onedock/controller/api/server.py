@@ -18,7 +18,7 @@ async def serve(parts: Parts, path: Path) -> web.AppRunner:
     application = web.Application(middlewares=[answer_errors])
     for views in (HealthViews(parts), VmViews(parts), IntentViews(parts), LogView(parts), RegistryView(parts)):
         application.add_routes(views.routes())
-    runner = web.AppRunner(application, access_log=None, handle_signals=False)
+    runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=1.0)
     await runner.setup()
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)  # noqa: ASYNC240 - once, at start
