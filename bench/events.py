@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import http.client
 import json
 import os
@@ -15,7 +16,7 @@ import zlib
 from dataclasses import dataclass
 
 from tests.support.driver_process import DriverProcess
-from tests.support.engine import PrivateEngine
+from tests.support.engine import EngineApiError, PrivateEngine
 from tests.support.waiting import eventually
 
 from bench.deploy import Oned
@@ -52,7 +53,8 @@ class RawEvents:
         for line in self._answer:
             event_at = time.perf_counter()
             name = json.loads(line)["Actor"]["Attributes"]["name"]
-            self._engine.api("GET", f"/containers/{name}/json")
+            with contextlib.suppress(EngineApiError):  # at the end the stage is cleared, and containers go as they die
+                self._engine.api("GET", f"/containers/{name}/json")
             self._seen.put((name, event_at, time.perf_counter()))
 
     def died(self, container: str) -> tuple[float, float]:
