@@ -79,13 +79,18 @@ agent = "{agent_socket}"
 
 
 class Daemon:
-    """One process of ONEDock, that can be killed and started again."""
+    """One process of ONEDock, that can be killed and started again.
+
+    Attributes:
+        source: directory of the package ``onedock`` from which its next start runs; None: the installed one.
+    """
 
     def __init__(self, name: str, argv: list[str], *, directory: Path, ready: Path) -> None:
         self._argv = argv
         self._log = directory / f"{name}.log"
         self._environment = os.environ | {"ONEDOCK_CONFIG": str(directory / "onedock.toml")}
         self._ready = ready
+        self.source: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -106,9 +111,10 @@ class Daemon:
     def start(self) -> None:
         """Start it, and wait until its socket is there."""
         self._ready.unlink(missing_ok=True)
+        environment = self._environment | ({"PYTHONPATH": str(self.source)} if self.source else {})
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                self._argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._environment
+                self._argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment
             )
         try:
             processes.wait_until(
