@@ -10,6 +10,18 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import NewType
 
+from onedock.reconcilers.nic_parts import (
+    Bandwidth,
+    Method,
+    OvsPort,
+    Route,
+    SecurityRule,
+    Spoofing,
+    Switch,
+    TrunkPort,
+    Uplink,
+)
+
 VmId = NewType("VmId", int)
 NodeName = NewType("NodeName", str)
 ContainerId = NewType("ContainerId", str)
@@ -49,7 +61,7 @@ class Nic:
     index: int
     """NIC_ID of OpenNebula."""
     name: str
-    """Name inside the container: ``eth0``, ``eth1``… in the template's order."""
+    """Name inside the container: ``eth<NIC_ID>``, which is the template's order, and stays over hot changes."""
     host_name: str
     """Name of the host side of the veth: NIC/TARGET, ``one-<vm>-<nic>``."""
     mac: str
@@ -59,8 +71,34 @@ class Nic:
     gateways: tuple[str, ...] = ()
     """Default gateways, at most one per family."""
     mtu: int | None = None
+    """Of the VM's side, the host's side and whatever is made for it."""
     phydev: str | None = None
-    """A physical device that belongs in the bridge (PHYDEV of a ``bridge`` network)."""
+    """A physical device that belongs in the bridge itself (PHYDEV of ``bridge``, ``fw`` and ``ovswitch``)."""
+    switch: Switch = Switch.LINUX
+    uplink: Uplink | None = None
+    """A VLAN or VXLAN link that belongs in the bridge; made with the first NIC, removed with the last one."""
+    bridge_options: tuple[tuple[str, str], ...] = ()
+    """BRIDGE_CONF: options of ``bridge`` links, set when the bridge is made by us."""
+    keep_bridge: bool = False
+    """An empty bridge made by us stays, with its uplink."""
+    trunk: TrunkPort | None = None
+    ovs: OvsPort | None = None
+    """Only with ``Switch.OPENVSWITCH``."""
+    metric: int | None = None
+    """Of the IPv4 routes; None: 100 + index."""
+    metric6: int | None = None
+    method: Method = Method.STATIC
+    method6: Method = Method.STATIC
+    routes: tuple[Route, ...] = ()
+    inbound: Bandwidth | None = None
+    """To the VM."""
+    outbound: Bandwidth | None = None
+    """From the VM."""
+    rules: tuple[SecurityRule, ...] | None = None
+    """Security groups; None: not filtered (``bridge``, ``dummy``), empty: only answers to established flows pass."""
+    spoofing: Spoofing = Spoofing()
+    probe: bool = False
+    """Ask the network whether somebody has the addresses already, and refuse them then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,9 +232,13 @@ class ObservedNetwork:
     nics: tuple[ObservedNic, ...] = ()
     containers: tuple[ContainerId, ...] = ()
     """Containers whose processes will be started in this namespace."""
+    missing: tuple[str, ...] = ()
+    """What the agent would have to do to make it as it was last asked for, a line each; empty: nothing."""
 
     def provides(self, network: Network) -> bool:
         """Whether every NIC is as wanted, up, and no other is there."""
+        if self.missing:
+            return False
         want = tuple(sorted(network.nics, key=lambda nic: nic.index))
         have = tuple(sorted((seen.nic for seen in self.nics), key=lambda nic: nic.index))
         return want == have and all(seen.up for seen in self.nics)
