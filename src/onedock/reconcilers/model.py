@@ -96,7 +96,7 @@ class Nic:
     """From the VM."""
     rules: tuple[SecurityRule, ...] | None = None
     """Security groups; None: not filtered (``bridge``, ``dummy``), empty: only answers to established flows pass."""
-    spoofing: Spoofing = Spoofing()
+    spoofing: Spoofing = field(default_factory=Spoofing)
     probe: bool = False
     """Ask the network whether somebody has the addresses already, and refuse them then."""
 

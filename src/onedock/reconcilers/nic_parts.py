@@ -158,4 +158,4 @@ class Spoofing:
     ip: bool = False
     """Packets, ARP and neighbour discovery carry the NIC's own addresses only."""
     addresses: tuple[str, ...] = ()
-    """Further addresses that are the VM's though the node does not configure them: EXTERNAL aliases, method ``skip``."""
+    """Further addresses of the VM that the node does not configure: EXTERNAL aliases, method ``skip``."""
