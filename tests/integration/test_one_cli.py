@@ -1,5 +1,6 @@
 """The lab's commands make the calls that OpenNebula's own were recorded making, and print tables of 80 columns."""
 
+import contextlib
 import json
 import os
 import shlex
@@ -108,9 +109,8 @@ class Terminal:
 def terminal(tmp_path: Path) -> Iterator[Terminal]:
     link_commands(tmp_path / "bin")
     (tmp_path / "one_auth").write_text("oneadmin:secret\n")
-    server = RecordedServer()
-    yield Terminal(server, tmp_path)
-    server.close()
+    with contextlib.closing(RecordedServer()) as server:
+        yield Terminal(server, tmp_path)
 
 
 @pytest.mark.parametrize("typed", recorded(), ids=lambda typed: f"{typed.number} {typed.command}")
@@ -174,7 +174,6 @@ def test_nothing_chosen_and_nobody_there(terminal: Terminal) -> None:
     refused = terminal.run("onevm list")
     assert refused.returncode == 255
     assert "check ONE_XMLRPC" in refused.stderr
-    terminal.server = RecordedServer()
 
 
 def test_every_command_is_linked(terminal: Terminal) -> None:

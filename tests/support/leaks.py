@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import threading
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -31,6 +32,8 @@ class Traces:
     mounts: frozenset[str]
     cgroups: frozenset[str]
     directories: frozenset[str]
+    threads: frozenset[str]
+    """Threads of the test run itself for which its interpreter would wait at the end, for ever."""
 
 
 def snapshot() -> Traces:
@@ -43,6 +46,7 @@ def snapshot() -> Traces:
         mounts=frozenset(str(point) for point in processes.mounts_below(Path("/")) if "/odt-" in point),
         cgroups=frozenset(str(path) for depth in ("", "*/") for path in processes.CGROUPS.glob(f"{depth}odt-*")),
         directories=frozenset(map(str, temporary)),
+        threads=frozenset(f"{processes.RUN} {thread.name}" for thread in threading.enumerate() if not thread.daemon),
     )
 
 
