@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from onedock.nodeside.agent import steps
+from onedock.nodeside.agent.describe import describe
 from onedock.nodeside.agent.plan import is_disposable, plan
 from onedock.nodeside.agent.seen import (
     BRIDGE_ALIAS,
@@ -16,7 +17,6 @@ from onedock.nodeside.agent.seen import (
     HostLink,
     InnerLink,
     Seen,
-    describe,
     vm_alias,
     vm_group,
 )

@@ -11,8 +11,8 @@ from typing import ParamSpec, TypeVar
 import structlog
 
 from onedock.nodeside.agent import namespaces, netlink
+from onedock.nodeside.agent.describe import describe
 from onedock.nodeside.agent.locks import NamedLocks
-from onedock.nodeside.agent.seen import describe
 from onedock.nodeside.agent.store import Store, write_atomically
 from onedock.nodeside.agent.validate import check_container, check_network, check_vm
 from onedock.reconcilers.errors import NotFoundError, OnedockError, TerminalError, TransientError

@@ -1,0 +1,90 @@
+"""Netlink sockets for one operation on one VM: in the agent's namespace, and in the VM's once it exists.
+
+pyroute2's synchronous classes must not be used inside an event loop, and its ``netns=`` forks; so the thread itself
+enters the VM's namespace, and keeps a socket open in the agent's own.
+"""
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Self
+
+from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
+from onedock.nodeside.agent import namespaces, reading
+from onedock.nodeside.agent.seen import Seen, vm_group
+from onedock.reconcilers.errors import TransientError
+from onedock.reconcilers.model import Network, VmId, namespace_name
+
+
+class Kernel:
+    """A context; within it, the calling thread stands in the VM's namespace, if there is one."""
+
+    def __init__(self, vm: VmId) -> None:
+        self.vm = vm
+        self.namespace = namespace_name(vm)
+        self._inner: IPRoute | None = None
+        self._indices: dict[tuple[IPRoute, str], int] = {}
+
+    def __enter__(self) -> Self:
+        namespaces.enter_home()
+        self.host = IPRoute()
+        try:
+            if namespaces.exists(self.namespace):
+                namespaces.enter(self.namespace)
+                self._inner = IPRoute()
+        except BaseException:
+            self.host.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._inner is not None:
+            self._inner.close()
+        self.host.close()
+
+    @property
+    def inner(self) -> IPRoute:
+        """The socket in the VM's namespace. TransientError: there is none."""
+        if self._inner is None:
+            raise TransientError(f"namespace {self.namespace} vanished; try again")
+        return self._inner
+
+    def create_namespace(self) -> None:
+        """Make the VM's namespace and stand in it."""
+        # A bare file is left when an agent was killed between making and mounting it.
+        namespaces.remove(self.namespace)
+        namespaces.create_and_enter(self.namespace)
+        self._inner = IPRoute()
+
+    @contextmanager
+    def at_home(self) -> Iterator[None]:
+        """Stand in the agent's namespace for a moment."""
+        namespaces.enter_home()
+        yield
+        namespaces.enter(self.namespace)
+
+    def read(self, known: Network | None) -> Seen:
+        """What is there now."""
+        seen = reading.read(self.host, self._inner, known)
+        self._indices = {(self.host, name): link.index for name, link in seen.host.items()}
+        return seen
+
+    def delete_links(self) -> None:
+        """Delete all host sides of the VM with one message: each alone would wait for an RCU grace period."""
+        try:
+            self.host.link("del", group=vm_group(self.vm))
+        except NetlinkError as error:
+            if error.code != errno.ENODEV:
+                raise
+
+    def index(self, socket: IPRoute, name: str) -> int:
+        """Index of a link. pyroute2 would send a request without one as it is; here that is an error."""
+        if (socket, name) not in self._indices:
+            self._indices[socket, name] = socket.link("get", ifname=name)[0]["index"]
+        return self._indices[socket, name]
+
+    def forget_indices(self) -> None:
+        """A link went: another may get its name with a new index."""
+        self._indices.clear()

@@ -1,0 +1,100 @@
+"""Both sides of a NIC, and its addresses."""
+
+import ipaddress
+from collections.abc import Iterator
+
+from onedock.nodeside.agent.seen import HostLink, InnerLink, Seen, canonical_address, vm_alias
+from onedock.nodeside.agent.steps import (
+    AddAddress,
+    CreateVeth,
+    Label,
+    PlugIn,
+    RaiseHostLink,
+    RemoveAddress,
+    SetHostMtu,
+    SetMac,
+    SetMtu,
+    Step,
+)
+from onedock.reconcilers.model import Nic, VmId
+
+Pair = tuple[HostLink, InnerLink]
+"""Both sides of a veth of ours: the node's and the VM's."""
+
+
+def find_pair(vm: VmId, nic: Nic, seen: Seen) -> Pair | None:
+    """Both sides of a NIC that exists under its two names already, whatever else is wrong with it."""
+    for inner in seen.inner:
+        host = seen.host_side(inner, vm)
+        if host is not None and (host.name, inner.name) == (nic.host_name, nic.name):
+            return host, inner
+    return None
+
+
+def as_created(nic: Nic) -> InnerLink:
+    """The VM's side of a NIC right after its veth was made."""
+    return InnerLink(nic.name, 0, mac=nic.mac.lower(), mtu=nic.mtu or 0)
+
+
+def plan_veth(vm: VmId, nic: Nic, seen: Seen, pair: Pair | None) -> Iterator[Step]:
+    """The veth is there, plugged in, with its MAC and MTU; the VM's side may still be down."""
+    mac = nic.mac.lower()
+    if pair is None:
+        bridge = seen.host.get(nic.bridge)
+        # A port of lesser MTU would pull a bridge of jumbo frames down for everybody in it.
+        mtu = nic.mtu if nic.mtu is not None or bridge is None else bridge.mtu
+        yield CreateVeth(vm, nic.host_name, nic.name, mac, nic.bridge, mtu)
+        yield Label(nic.host_name, vm_alias(vm))
+        return
+    host, inner = pair
+    yield from _plan_host_side(vm, nic, host)
+    if inner.mac != mac:
+        yield SetMac(nic.name, mac)
+    if nic.mtu is not None and inner.mtu != nic.mtu:
+        yield SetMtu(nic.name, nic.mtu)
+
+
+def _plan_host_side(vm: VmId, nic: Nic, host: HostLink) -> Iterator[Step]:
+    if host.alias != vm_alias(vm):
+        yield Label(host.name, vm_alias(vm))
+    if nic.mtu is not None and host.mtu != nic.mtu:
+        yield SetHostMtu(host.name, nic.mtu)
+    if host.master != nic.bridge:
+        yield PlugIn(host.name, nic.bridge)
+    if not host.up:
+        yield RaiseHostLink(host.name)
+
+
+def plan_addresses(nic: Nic, inner: InnerLink) -> Iterator[Step]:
+    """Addresses of one IPv4 subnet keep their order: the first is the source of what the VM sends.
+
+    So from the first difference within a subnet on, everything is taken away and added again.
+    """
+    want = _by_subnet(tuple(dict.fromkeys(map(canonical_address, nic.addresses))))
+    have = _by_subnet(inner.addresses)
+    for subnet, addresses in have.items():
+        for address in addresses[_common(addresses, want.get(subnet, ())) :]:
+            yield RemoveAddress(nic.name, address)
+    for subnet, addresses in want.items():
+        for address in addresses[_common(have.get(subnet, ()), addresses) :]:
+            yield AddAddress(nic.name, address)
+
+
+def _by_subnet(addresses: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    """Addresses by IPv4 subnet. The kernel orders IPv6 in its own way: there, each is a group of its own."""
+    groups: dict[str, tuple[str, ...]] = {}
+    for address in addresses:
+        parsed = ipaddress.ip_interface(address)
+        key = str(parsed.network) if parsed.version == 4 else address
+        groups[key] = (*groups.get(key, ()), address)
+    return groups
+
+
+def _common(left: tuple[str, ...], right: tuple[str, ...]) -> int:
+    """Length of the common beginning."""
+    length = 0
+    for one, other in zip(left, right, strict=False):
+        if one != other:
+            break
+        length += 1
+    return length

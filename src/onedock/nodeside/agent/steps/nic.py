@@ -1,0 +1,69 @@
+"""Changes to the VM's namespace, its NICs and their addresses."""
+
+from dataclasses import dataclass
+
+from onedock.reconcilers.model import VmId
+
+
+@dataclass(frozen=True, slots=True)
+class CreateNamespace:
+    """Make the VM's namespace."""
+
+
+@dataclass(frozen=True, slots=True)
+class RaiseLoopback:
+    """Bring ``lo`` up: with a namespace from outside, some engines do not."""
+
+
+@dataclass(frozen=True, slots=True)
+class CreateVeth:
+    """Make a veth in one message: host side marked, plugged in and up, the other born in the namespace."""
+
+    vm: VmId
+    host_name: str
+    name: str
+    mac: str
+    bridge: str
+    mtu: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class SetMac:
+    """Set the MAC of a NIC."""
+
+    name: str
+    mac: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetMtu:
+    """Set the MTU of a NIC."""
+
+    name: str
+    mtu: int
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveAddress:
+    """Take an address from a NIC."""
+
+    name: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class AddAddress:
+    """Give an address to a NIC, usable at once (no duplicate address detection)."""
+
+    name: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class RaiseNic:
+    """Bring a NIC up."""
+
+    name: str
+
+
+NicStep = CreateNamespace | RaiseLoopback | CreateVeth | SetMac | SetMtu | RemoveAddress | AddAddress | RaiseNic
