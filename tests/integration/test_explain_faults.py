@@ -395,9 +395,13 @@ async def im_gone(scene: Scene) -> AsyncIterator[int]:
         yield vm
 
 
+OF_THE_VM = "VM {vm} .*{explain}"
+"""Doctor says of the VM what explain does."""
+
+
 @dataclass(frozen=True)
 class Row:
-    """A fault, and what names it. Empty: that command has nothing to say about it."""
+    """A fault, and what names it. Empty: the VM runs in spite of it, or the installation is sound."""
 
     fault: Fault
     explain: str = ""
@@ -419,7 +423,7 @@ TABLE = (
         "the image cannot be pulled: .*(EOF|refused|reset)",
         "the registry cannot be used: 127.0.0.1:.* refuses connections",
     ),
-    Row(image_deleted, "clone failed: the registry does not have the image"),
+    Row(image_deleted, "clone failed: the registry does not have the image", OF_THE_VM),
     Row(wrong_registry_password, "clone failed: the registry refuses the credentials", "the registry cannot .*denied"),
     Row(runtime_not_registered, "[Rr]untime .*onedock", "runtime 'onedock' is not registered"),
     Row(wrapper_missing, "onedock-runtime.*no such file", "its file .*onedock-runtime is missing"),
@@ -431,21 +435,21 @@ TABLE = (
     Row(im_gone, "the driver onedock-im is not connected", "the driver onedock-im is not connected"),
     Row(controller_down, "the controller does not run", "the controller does not run"),
     Row(settings_broken, "stop_grass_s", "stop_grass_s"),
-    Row(phydev_missing, "DEPLOY failed: physical device nosuch0 is missing"),
-    Row(nic_driver_unsupported, "DEPLOY failed: .*VN_MAD='ovswitch' is not supported"),
-    Row(link_name_taken, "DEPLOY failed: link one-.*-0 exists on this node and is not ONEDock's"),
-    Row(foreign_container, "DEPLOY failed: the name one-.* is taken by a container that is not ONEDock's"),
+    Row(phydev_missing, "DEPLOY failed: physical device nosuch0 is missing", OF_THE_VM),
+    Row(nic_driver_unsupported, "DEPLOY failed: .*VN_MAD='ovswitch' is not supported", OF_THE_VM),
+    Row(link_name_taken, "DEPLOY failed: link one-.*-0 exists on this node and is not ONEDock's", OF_THE_VM),
+    Row(foreign_container, "DEPLOY failed: the name one-.* is taken by a container that is not ONEDock's", OF_THE_VM),
     Row(not_placed, "OpenNebula has not placed the VM on a host"),
     Row(host_not_in_settings, "host 'ghost' is no node of ONEDock", "host 'ghost' .*no table in the settings"),
-    Row(removed_by_hand, "the container was removed by hand"),
-    Row(killed, r"exit code 137 \(SIGKILL\)"),
-    Row(paused_by_hand, "the container was paused by hand"),
-    Row(out_of_memory, "ran out of memory"),
-    Row(memory_below_minimum, "DEPLOY failed: .*[Mm]inimum memory"),
-    Row(command_missing, 'DEPLOY failed: the command "/no/such/program" is not in the image'),
-    Row(user_missing, 'DEPLOY failed: the user "nobody-here" is not in the image'),
-    Row(data_disk, "(mkimage|DEPLOY) failed: .*not supported"),
-    Row(environment_broken, "DEPLOY failed: DOCKER_ENV must be NAME=value"),
+    Row(removed_by_hand, "the container was removed by hand", OF_THE_VM),
+    Row(killed, r"exit code 137 \(SIGKILL\)", OF_THE_VM),
+    Row(paused_by_hand, "the container was paused by hand", OF_THE_VM),
+    Row(out_of_memory, "ran out of memory", OF_THE_VM),
+    Row(memory_below_minimum, "DEPLOY failed: .*[Mm]inimum memory", OF_THE_VM),
+    Row(command_missing, 'DEPLOY failed: the command "/no/such/program" is not in the image', OF_THE_VM),
+    Row(user_missing, 'DEPLOY failed: the user "nobody-here" is not in the image', OF_THE_VM),
+    Row(data_disk, "(mkimage|DEPLOY) failed: .*not supported", OF_THE_VM),
+    Row(environment_broken, "DEPLOY failed: DOCKER_ENV must be NAME=value", OF_THE_VM),
     Row(verb_unsupported, "the last request, SAVE, failed: not supported yet"),
     Row(clock_off, doctor="the clock of node node1 is .* s behind"),
     Row(bridge_filtered, doctor="br_netfilter is on and the FORWARD chain drops"),
@@ -465,7 +469,8 @@ async def test_the_true_cause_is_named(scene: Scene, row: Row) -> None:
         if row.explain:
             await eventually(lambda: _explained(scene, vm, row.explain), within=40, what=f"explain says {row.explain}")
         if row.doctor:
-            await eventually(lambda: _diagnosed(scene, row.doctor), within=30, what=f"doctor says {row.doctor}")
+            wanted = row.doctor.format(vm=vm, explain=row.explain) if row.doctor == OF_THE_VM else row.doctor
+            await eventually(lambda: _diagnosed(scene, wanted), within=30, what=f"doctor says {wanted}")
     await eventually(lambda: _sound(scene), within=40, what="the VM that was there before is as it should be")
 
 
@@ -508,6 +513,9 @@ async def test_a_request_is_dropped_by_hand_and_that_is_told(scene: Scene) -> No
         assert (status, "tried now" in output) == (0, True)
         status, output, _ = await scene.command("drop", str(row["id"]), "--yes")
         assert (status, "fails in PROLOG" in output) == (0, True)
+        _, output, _ = await scene.command("intents", "--vm", str(vm), "--json")
+        (kept,) = [one["changes"] for one in json.loads(output) if one["id"] == row["id"]]
+        assert [(change["change"], change["user"]) for change in kept] == [("retry", "root"), ("drop", "root")]
         await scene.cloud.reaches(vm, LcmState.PROLOG_FAILURE)
         await eventually(lambda: _explained(scene, vm, "clone failed: dropped by root"), what="explain says who did it")
         _, output, _ = await scene.command("log", str(vm), "--level", "warning")

@@ -50,7 +50,7 @@ REGISTRY = {"address": "registry.example.org:5000", "error": "registry.example.o
 ROW = {
     "id": 7, "channel": "vmm", "action": "DEPLOY", "vm": 42, "node": "node1", "received": NOW - 60, "state": "done",
     "ok": False, "info": 'the command "/no/such/program" is not in the image', "concluded": NOW - 50, "settled": None,
-    "fate": None,
+    "fate": None, "changes": [],
 }  # fmt: skip
 EXPLANATION = {
     "vm": 42, "name": "web", "cause": {"text": LONG, "blocking": True}, "node": "node1", "conditions": [NODE_DOWN],

@@ -14,7 +14,7 @@ from onedock.cli.doctor import as_data, report
 from onedock.config.settings import NodeSettings, Settings
 from onedock.controller.oned import Host
 from onedock.doctor.checks import ALL
-from onedock.doctor.facts import Datastore, Disk, Facts, NodeFacts
+from onedock.doctor.facts import Datastore, Disk, Facts, NodeFacts, Trouble
 from onedock.doctor.finding import Finding, RemoveNetwork, Severity
 from onedock.nodeside.agent.checkup import drops_forwarded
 from onedock.nodeside.checkup import Checkup
@@ -56,6 +56,7 @@ TABLE: tuple[tuple[str, Callable[[Facts], Facts], str, Severity], ...] = (
     ("controller", facts_with(health=HEALTH | {"journal_error": "full"}), "full", Severity.ERROR),
     ("controller", facts_with(health=HEALTH | {"undelivered": 500}), "500 answers", Severity.WARNING),
     ("drivers", facts_with(health=HEALTH | {"drivers": {"vmm": False, "im": True}}), "onedock-vmm", Severity.ERROR),
+    ("vms", facts_with(troubles=(Trouble(VmId(42), "web", "no bridge"),)), "VM 42 (web): no bridge", Severity.WARNING),
     ("oned", facts_with(oned_error="oned does not answer"), "oned does not answer", Severity.ERROR),
     ("hosts", facts_with(hosts=(*SOUND.hosts, Host(2, "ghost", 2, "onedock"))), "'ghost'", Severity.ERROR),
     ("hosts", facts_with(hosts=(Host(0, "node1", 3, "onedock"),)), "state ERROR", Severity.ERROR),

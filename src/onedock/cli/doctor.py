@@ -37,12 +37,11 @@ def doctor(fix: Fix = False, as_json: AsJson = False) -> None:
 
 
 async def _examine(settings: Settings, *, fix: bool) -> tuple[Results, list[str]]:
-    def ask_controller() -> dict[str, Any]:
+    def ask_controller(target: str) -> Any:
         try:
-            answer: dict[str, Any] = get_json(settings.controller.api_socket, "/health")
+            return get_json(settings.controller.api_socket, target)
         except ApiError as problem:
             raise TransientError(str(problem)) from None
-        return answer
 
     facts = await gather(settings, ask_controller)
     results = {name: list(check(facts)) for name, check in ALL.items()}

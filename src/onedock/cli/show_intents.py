@@ -28,7 +28,8 @@ def _state(row: Json) -> Text:
 
 
 def _outcome(row: Json) -> str:
+    by_hand = [f"{change['change']} by {change['user']}" for change in row["changes"]]
     if row["ok"] is None:
-        return ""
+        return "; ".join(by_hand)
     fate = row["fate"] or ("" if row["settled"] else "not delivered yet")
-    return "; ".join(part for part in (row["info"] if row["info"] != "-" else "", fate) if part)
+    return "; ".join(part for part in (row["info"] if row["info"] != "-" else "", fate, *by_hand) if part)

@@ -1,10 +1,12 @@
-"""What an admin may do to a request of oned by hand. Each change is in the VM's log with the user who made it."""
+"""What an admin may do to a request of oned by hand. Each change is kept with the user who makes it, then made."""
+
+import time
 
 import structlog
 
 from onedock.controller.intents import Intent, IntentState
 from onedock.controller.journal import Journal
-from onedock.controller.journal_rows import IntentRow
+from onedock.controller.journal_rows import Change, IntentRow
 from onedock.controller.queue import KeyedQueue
 from onedock.controller.registry import Registry
 from onedock.controller.worker import Worker
@@ -33,12 +35,14 @@ class Admin:
     async def retry(self, intent_id: int, user: str) -> None:
         """Try an open request now. Raises NotFoundError, or TerminalError: it is closed."""
         intent, vm = await self._open(intent_id)
+        await self._journal.note_change(intent_id, Change("retry", user, time.time()))
         log.warning("request is tried now by hand", vm=vm, action=intent.action, intent_id=intent_id, user=user)
         self._queue.add(vm)
 
     async def drop(self, intent_id: int, user: str) -> None:
         """Let an open request fail; oned is told. Raises NotFoundError, or TerminalError: it is closed."""
         intent, vm = await self._open(intent_id)
+        await self._journal.note_change(intent_id, Change("drop", user, time.time()))
         log.warning("request is dropped by hand", vm=vm, action=intent.action, intent_id=intent_id, user=user)
         await self._worker.drop(vm, intent_id, f"dropped by {user} with `onedock drop {intent_id}`")
 

@@ -10,6 +10,7 @@ import queue
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +18,7 @@ from onedock.controller.intents import Intent, IntentState, NewIntent, Outcome
 from onedock.controller.journal_rows import (
     SCHEMA,
     SCHEMA_VERSION,
+    Change,
     Contents,
     IntentRow,
     LogLine,
@@ -189,6 +191,14 @@ class Journal:
             lambda connection: connection.execute(
                 "UPDATE outcomes SET settled = ?, fate = ? WHERE intent_id = ? AND settled IS NULL",
                 (time, fate, intent_id),
+            )
+        )
+
+    async def note_change(self, intent_id: int, change: Change) -> None:
+        """Keep what an admin does to a request, as long as the request itself."""
+        await self._run(
+            lambda connection: connection.execute(
+                "INSERT INTO changes VALUES (?, ?, ?, ?)", (intent_id, *astuple(change))
             )
         )
 

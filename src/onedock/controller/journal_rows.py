@@ -33,6 +33,10 @@ CREATE TABLE IF NOT EXISTS log (
     id INTEGER PRIMARY KEY AUTOINCREMENT, vm INTEGER NOT NULL, time REAL NOT NULL, level TEXT NOT NULL,
     event TEXT NOT NULL, fields TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS log_by_vm ON log (vm, id);
+CREATE TABLE IF NOT EXISTS changes (
+    intent_id INTEGER NOT NULL REFERENCES intents (id) ON DELETE CASCADE, change TEXT NOT NULL, user TEXT NOT NULL,
+    time REAL NOT NULL);
+CREATE INDEX IF NOT EXISTS changes_by_intent ON changes (intent_id);
 """
 
 
@@ -46,6 +50,16 @@ class LogLine:
     event: str
     fields: dict[str, Any]
     id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What an admin did to a request by hand."""
+
+    change: str
+    """``retry`` or ``drop``."""
+    user: str
+    time: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +81,8 @@ class IntentRow:
     settled: float | None = None
     fate: str | None = None
     """``delivered``, or why it was dropped; None while it is on its way, and where nobody waits for an answer."""
+    changes: tuple[Change, ...] = ()
+    """By hand, oldest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +174,7 @@ def select_intents(
 ) -> tuple[IntentRow, ...]:
     """The newest requests that fit, oldest first. ``pending``: those not concluded, or not delivered."""
     values = {"vm": vm, "id": intent_id, "pending": pending, "limit": limit}
+    by_hand = "SELECT change, user, time FROM changes WHERE intent_id = ? ORDER BY rowid"
     return tuple(
         IntentRow(
             id=row[0],
@@ -172,6 +189,7 @@ def select_intents(
             concluded=row[9],
             settled=row[10],
             fate=row[11],
+            changes=tuple(Change(*change) for change in connection.execute(by_hand, (row[0],))),
         )
         for row in reversed(connection.execute(_SELECT_FOR_DISPLAY, values).fetchall())
     )

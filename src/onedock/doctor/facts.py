@@ -30,6 +30,15 @@ class Datastore:
 
 
 @dataclass(frozen=True, slots=True)
+class Trouble:
+    """A VM that is not as it should be, with the first line of ``onedock explain``."""
+
+    vm: VmId
+    name: str
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
 class NodeFacts:
     """One node; what could not be asked is None, with the reason beside it."""
 
@@ -60,6 +69,8 @@ class Facts:
     datastores: tuple[Datastore, ...] = ()
     vms: frozenset[VmId] = frozenset()
     """All VMs of OpenNebula that are not DONE."""
+    troubles: tuple[Trouble, ...] = ()
+    """The first ones, in the order of their ids."""
     registry_error: str = ""
     registry_write_error: str = ""
     journal_disk: Disk | None = None

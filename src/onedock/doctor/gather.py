@@ -12,32 +12,37 @@ from typing import Any, TypeVar
 import aiohttp
 
 from onedock.config.settings import NodeSettings, Settings
-from onedock.controller.documents import number_of, text_of
+from onedock.controller.documents import VmDocument, number_of, text_of
+from onedock.controller.explain import lcm_name
 from onedock.controller.images.registry import Registry
 from onedock.controller.oned import Host, Oned
 from onedock.controller.xml import parse_xml
-from onedock.doctor.facts import Datastore, Disk, Facts, NodeFacts
+from onedock.doctor.facts import Datastore, Disk, Facts, NodeFacts, Trouble
 from onedock.nodeside.checkup import Checkup
 from onedock.nodeside.docker import DockerEngine, EngineInfo
 from onedock.nodeside.remote import AgentClient
 from onedock.reconcilers.errors import OnedockError, TransientError
-from onedock.reconcilers.model import NodeName
+from onedock.reconcilers.model import NodeName, VmId
 
 T = TypeVar("T")
+AskController = Callable[[str], Any]
 DEADLINE_S = 5.0
+TROUBLES = 20
+"""VMs that are explained at most: who has more of them starts with the causes above."""
 _SYSTEM_DATASTORE = 1
 
 
-async def gather(settings: Settings, ask_controller: Callable[[], dict[str, Any]]) -> Facts:
-    """All facts. ``ask_controller`` returns its ``/health`` or raises OnedockError; it may block."""
+async def gather(settings: Settings, ask_controller: AskController) -> Facts:
+    """All facts. ``ask_controller`` returns its answer to a GET or raises OnedockError; it may block."""
     health, oned, registry, write, *nodes = await asyncio.gather(
-        _try(asyncio.to_thread(ask_controller)),
+        _try(asyncio.to_thread(ask_controller, "/health")),
         _try(_ask_oned(settings)),
         _try(_ask_registry(settings, write=False)),
         _try(_ask_registry(settings, write=True)),
         *(_ask_node(name, node) for name, node in _nodes(settings).items()),
     )
-    hosts, datastores, vms = oned[0] or ((), (), frozenset())
+    hosts, datastores, vms = oned[0] or ((), (), ())
+    failed = {vm.id for vm in vms if lcm_name(vm.lcm_state).endswith("FAILURE")}
     return Facts(
         settings=settings,
         health=health[0],
@@ -45,7 +50,8 @@ async def gather(settings: Settings, ask_controller: Callable[[], dict[str, Any]
         oned_error=oned[1],
         hosts=hosts,
         datastores=datastores,
-        vms=vms,
+        vms=frozenset(vm.id for vm in vms),
+        troubles=await _troubles(ask_controller, failed) if health[0] else (),
         registry_error=registry[1],
         registry_write_error=write[1],
         journal_disk=_disk(settings.controller.state_dir),
@@ -71,13 +77,24 @@ async def _try(question: Awaitable[T]) -> tuple[T | None, str]:
         return None, str(error)
 
 
-async def _ask_oned(settings: Settings) -> tuple[tuple[Host, ...], tuple[Datastore, ...], frozenset[Any]]:
+async def _troubles(ask_controller: AskController, failed: set[VmId]) -> tuple[Trouble, ...]:
+    """VMs that failed in OpenNebula, whose last pass failed, or that are down by what happened to them."""
+    listed, _ = await _try(asyncio.to_thread(ask_controller, "/vms"))
+    suspects = {vm["vm"] for vm in listed or () if vm["error"] or (vm["running"] and not vm["running"]["ok"])}
+    asked = [
+        _try(asyncio.to_thread(ask_controller, f"/vms/{vm}/explain")) for vm in sorted(suspects | failed)[:TROUBLES]
+    ]
+    found = [answer for answer, _ in await asyncio.gather(*asked) if answer and answer["cause"]["blocking"]]
+    return tuple(Trouble(VmId(one["vm"]), one["name"], one["cause"]["text"]) for one in found)
+
+
+async def _ask_oned(settings: Settings) -> tuple[tuple[Host, ...], tuple[Datastore, ...], tuple[VmDocument, ...]]:
     try:
         async with Oned(settings.opennebula, deadline_s=DEADLINE_S - 1) as oned:
             hosts, vms, pool = await asyncio.gather(oned.hosts(), oned.vms(), oned.call("datastorepool.info"))
     except TimeoutError:
         raise TransientError(f"oned does not answer at {settings.opennebula.endpoint}") from None
-    return hosts, _datastores(str(pool)), frozenset(vm.id for vm in vms)
+    return hosts, _datastores(str(pool)), vms
 
 
 def _datastores(pool: str) -> tuple[Datastore, ...]:

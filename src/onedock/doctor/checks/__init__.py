@@ -16,6 +16,7 @@ from onedock.doctor.checks import (
     registry,
     runtime,
     space,
+    vms,
 )
 from onedock.doctor.finding import Check
 
@@ -35,4 +36,5 @@ ALL: dict[str, Check] = {
     "cgroups": cgroups.check,
     "clocks": clocks.check,
     "leftovers": leftovers.check,
+    "vms": vms.check,
 }
