@@ -118,6 +118,34 @@ class ContainerSettings(Section):
     """Name under which onedock-runtime is registered in the engine."""
 
 
+class NetworkSettings(Section):
+    """How networks are plugged where neither the virtual network nor the template says it."""
+
+    keep_empty_bridge: bool = False
+    """Leave a bridge that was made for a VM, with its uplink, when the last VM has gone. A network's
+    `CONF="keep_empty_bridge=…"` says it for that network, and likewise the names below that begin with `vlan_` or
+    `vxlan_`; `vxlan_mc` and `vxlan_multicast` are the same there."""
+    vlan_mtu: int = Field(default=0, ge=0, le=65535)
+    """MTU of the VLAN links, and of the NICs, of networks without `MTU`; 0: the kernel's choice."""
+    vxlan_mtu: int = Field(default=1450, ge=0, le=65535)
+    """The same for VXLAN. The default is what fits into packets of 1500 bytes."""
+    vxlan_mode: Literal["multicast", "evpn"] = "multicast"
+    """How VXLAN finds the other nodes, unless `vxlan_remotes` names them: by a multicast group, or told by a daemon
+    that speaks EVPN."""
+    vxlan_multicast: str = "239.0.0.0"
+    """The multicast group of a VXLAN is this address plus its id."""
+    vxlan_ttl: int = Field(default=16, ge=0, le=255)
+    """Hops of VXLAN packets. Must be more than 1 in routed multicast networks."""
+    vxlan_tep: Literal["dev", "local_ip"] = "dev"
+    """Whether VXLAN packets without a multicast group leave by the physical device, or from its first address."""
+    vxlan_port: int = Field(default=8472, ge=1, le=65535)
+    """UDP port of VXLAN. The default is Linux's; IANA's is 4789."""
+    vxlan_remotes: tuple[str, ...] = ()
+    """Addresses of all nodes: broadcasts are sent to each of them instead of to a multicast group."""
+    probe_addresses: bool = False
+    """Ask the network whether somebody has the addresses of a NIC already before it is plugged, and refuse it then."""
+
+
 class NodeSettings(Section):
     """One node, named as its host in OpenNebula."""
 
@@ -183,6 +211,7 @@ class Settings(BaseSettings):
     opennebula: OpenNebulaSettings = OpenNebulaSettings()
     registry: RegistrySettings = RegistrySettings()
     containers: ContainerSettings = ContainerSettings()
+    networks: NetworkSettings = NetworkSettings()
     agent: AgentSettings = AgentSettings()
     monitor: MonitorSettings = MonitorSettings()
     log: LogSettings = LogSettings()

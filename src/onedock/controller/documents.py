@@ -54,6 +54,9 @@ class VmDocument:
     disks: tuple[Attributes, ...] = ()
     nics: tuple[Attributes, ...] = ()
     aliases: tuple[Attributes, ...] = ()
+    pcis: tuple[Attributes, ...] = ()
+    security_rules: tuple[Attributes, ...] = ()
+    """SECURITY_GROUP_RULE: those of all groups of all NICs, rules for networks expanded by oned."""
     history: History = History()
 
 
@@ -121,6 +124,8 @@ def parse_vm(element: Element) -> VmDocument:
         disks=_vectors(template, "DISK"),
         nics=_vectors(template, "NIC"),
         aliases=_vectors(template, "NIC_ALIAS"),
+        pcis=_vectors(template, "PCI"),
+        security_rules=_vectors(template, "SECURITY_GROUP_RULE"),
         history=_history(records[-1]) if records else History(),
     )
 

@@ -41,7 +41,7 @@ class Vlan:
     vlan_id: int
     mtu: int | None = None
     options: tuple[tuple[str, str], ...] = ()
-    """IP_LINK_CONF, names as netlink's ``vlan`` links know them."""
+    """IP_LINK_CONF: a flag of IFLA_VLAN_FLAGS (``gvrp``) with 0 or 1, or ``protocol`` with an Ethernet type."""
     kind: Literal["vlan"] = "vlan"
 
 
@@ -58,12 +58,15 @@ class Vxlan:
     """Addresses of the other nodes, each gets a copy of what has no known place (head-end replication)."""
     local: str | None = None
     """Source address of the tunnel; None: the kernel takes that of ``phydev``."""
+    tep: Literal["dev", "local_ip"] = "dev"
+    """``local_ip``: bound to the first address of ``phydev``, which only the node knows, and not to the device."""
     learning: bool = True
     ttl: int | None = None
     port: int = 8472
     """UDP; 8472 is what Linux and the stock driver use without being told."""
     mtu: int | None = None
     options: tuple[tuple[str, str], ...] = ()
+    """IP_LINK_CONF: what follows ``IFLA_VXLAN_``, in lower case (``udp_csum``), with a number."""
     kind: Literal["vxlan"] = "vxlan"
 
 
