@@ -276,6 +276,7 @@ class Machinery:
         contents = await self.journal.load()
         self.registry.restore(contents)
         self.delivery.restore(contents.outcomes)
+        self.worker.restore(contents)
         for record in self.registry:
             self.queue.add(record.vm)
 

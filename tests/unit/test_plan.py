@@ -54,7 +54,7 @@ def satisfied(desired: Desired, observed: Observed) -> bool:
         case Power.ABSENT:
             return container is None and observed.network is None
         case Power.SUSPENDED:
-            return True
+            return desired.spec is None or observed.network is None or observed.network.provides(desired.spec.network)
 
 
 @given(desired_states(), observations())
@@ -119,12 +119,21 @@ def test_the_network_is_complete_before_a_process_starts(desired: Desired, obser
 @given(data=st.data())
 def test_nothing_starts_that_is_not_to_run(power: Power, data: st.DataObject) -> None:
     actions = plan(data.draw(desired_states(power)), data.draw(observations()))
-    assert not [a for a in actions if isinstance(a, StartContainer | CreateContainer | EnsureNetwork | PullImage)]
+    assert not [a for a in actions if isinstance(a, StartContainer | CreateContainer | PullImage)]
 
 
 @given(desired_states(Power.SUSPENDED), observations())
-def test_of_what_was_frozen_by_hand_nothing_is_changed(desired: Desired, observed: Observed) -> None:
-    assert plan(desired, observed) == ()
+def test_of_what_was_frozen_by_hand_only_the_network_follows(desired: Desired, observed: Observed) -> None:
+    actions = plan(desired, observed)
+    if desired.spec is None or observed.network is None or observed.network.provides(desired.spec.network):
+        assert actions == ()
+    else:
+        assert actions == (EnsureNetwork(desired.spec.network),)
+
+
+@given(desired_states(Power.STOPPED), observations())
+def test_what_is_stopped_has_no_network(desired: Desired, observed: Observed) -> None:
+    assert not [a for a in plan(desired, observed) if isinstance(a, EnsureNetwork)]
 
 
 @given(desired_states(Power.RUNNING), containers())

@@ -7,6 +7,7 @@ attributes (protocol reference 6.4 and trap 20).
 import ipaddress
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 from onedock.config.settings import ContainerSettings
 from onedock.controller.documents import Attributes, VmDocument, parse_id
@@ -20,19 +21,31 @@ _MTU_RANGE = range(68, 65536)
 
 
 def build_network(
-    vm: VmDocument, *, hostname: str, settings: ContainerSettings
+    vm: VmDocument, *, hostname: str, settings: ContainerSettings, leave_out_marked: bool = False
 ) -> tuple[Network, tuple[tuple[str, str], ...]]:
     """The VM's network, and the (name, address) pairs for its /etc/hosts.
+
+    Args:
+        vm: the VM.
+        hostname: its host name.
+        settings: defaults.
+        leave_out_marked: without the NIC or alias that DETACHNIC is about (protocol reference 2.2).
 
     Raises:
         TerminalError: a NIC that cannot be plugged as asked.
     """
+    if leave_out_marked:
+        vm = replace(vm, nics=_unmarked(vm.nics), aliases=_unmarked(vm.aliases))
     nics = tuple(
         _nic(vm, nic, position, settings.default_prefix_length)
         for position, nic in enumerate(sorted(vm.nics, key=lambda nic: _nic_id(nic)))
     )
     first = next((address.split("/")[0] for nic in nics for address in nic.addresses), None)
     return Network(vm.id, nics), ((hostname, first),) if first else ()
+
+
+def _unmarked(nics: tuple[Attributes, ...]) -> tuple[Attributes, ...]:
+    return tuple(nic for nic in nics if nic.get("ATTACH", "").upper() != "YES")
 
 
 def resolver(vm: VmDocument, extra: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -19,7 +19,7 @@ from onedock.controller.intake import Link, Links
 from onedock.controller.intents import Channel, Intent, NewIntent, Outcome, ScriptResult
 from onedock.controller.journal import Journal
 from onedock.controller.registry import Registry
-from onedock.controller.verbs import KNOWN, SILENT, failure_prefix, refusal
+from onedock.controller.verbs import KNOWN, SILENT, first_word, refusal
 from onedock.controller.wire import PayloadError, WireError, parse_vmm_line, vmm_log
 from onedock.reconcilers.errors import OnedockError, TerminalError, TransientError
 from onedock.reconcilers.model import NodeName, VmId
@@ -127,8 +127,7 @@ class Requests:
             history_seq=document.vm.history.seq,
         )
         if problem := refusal(action, document.vm.lcm_state):
-            prefix = failure_prefix(action, document.security_group, document.virtual_network)
-            await self._refuse(new, prefix + problem)
+            await self._refuse(new, problem)
             return
         await self._accept(new)
 
@@ -145,7 +144,8 @@ class Requests:
 
     async def _refuse(self, new: NewIntent, problem: str) -> None:
         """Journal a request together with its failure, and answer."""
-        refused = await self._journal.refuse(new, problem, answers=new.action not in SILENT)
+        text = first_word(new.action) + problem
+        refused = await self._journal.refuse(new, text, answers=new.action not in SILENT)
         if refused is None:
             return
         intent, outcome = refused

@@ -7,19 +7,24 @@ from dataclasses import replace
 from enum import Enum
 
 from onedock.controller.oned import LCM_STATE
-from onedock.reconcilers.model import Container, Desired, NodeName, Phase, Power, VmId, VmSpec
+from onedock.reconcilers.model import Container, Desired, Network, NodeName, Phase, Power, VmId, VmSpec
 
-SUPPORTED = frozenset({"DEPLOY", "RESTORE", "SAVE", "SHUTDOWN", "CANCEL", "REBOOT", "RESET", "CLEANUP"})
+NETWORK_CHANGES = frozenset({"ATTACHNIC", "DETACHNIC", "UPDATENIC", "UPDATESG"})
+"""The network of a VM changes while it runs; its container does not."""
+SUPPORTED = NETWORK_CHANGES | frozenset({
+    "DEPLOY", "RESTORE", "SAVE", "SHUTDOWN", "CANCEL", "REBOOT", "RESET", "CLEANUP",
+})  # fmt: skip
 KNOWN = SUPPORTED | frozenset({
-    "MIGRATE", "ATTACHDISK", "DETACHDISK", "ATTACHNIC", "DETACHNIC", "UPDATECONF", "RESIZE", "RESIZEDISK",
-    "SNAPSHOTCREATE", "SNAPSHOTREVERT", "SNAPSHOTDELETE", "DISKSNAPSHOTCREATE", "UPDATESG", "UPDATENIC", "BACKUP",
-    "BACKUPCANCEL", "EXEC", "EXEC_CANCEL",
+    "MIGRATE", "ATTACHDISK", "DETACHDISK", "UPDATECONF", "RESIZE", "RESIZEDISK", "SNAPSHOTCREATE", "SNAPSHOTREVERT",
+    "SNAPSHOTDELETE", "DISKSNAPSHOTCREATE", "BACKUP", "BACKUPCANCEL", "EXEC", "EXEC_CANCEL",
 })  # fmt: skip
 SILENT = frozenset({"REBOOT", "RESET", "BACKUPCANCEL"})
 """Actions whose answer has no handler in oned (protocol reference 2.3 and trap 7)."""
 
 _BOOTING = frozenset({LCM_STATE.BOOT, LCM_STATE.BOOT_POWEROFF, LCM_STATE.BOOT_UNKNOWN, LCM_STATE.BOOT_SUSPENDED})
 _STOPPING = frozenset({LCM_STATE.SHUTDOWN, LCM_STATE.SHUTDOWN_POWEROFF})
+_NO_ID = 2**31 - 1
+"""Negative ones would not do: a failure that begins with a dash is not shown to users (protocol reference 1.2)."""
 
 
 class Need(Enum):
@@ -63,12 +68,15 @@ def _lcm_name(lcm_state: int) -> str:
         return f"LCM state {lcm_state}"
 
 
-def failure_prefix(action: str, security_group: str, virtual_network: str) -> str:
-    """The first word that oned must find in a failure, or the VM hangs (protocol reference trap 6)."""
+def first_word(action: str, *, security_group: str = "", virtual_network: str = "") -> str:
+    """What oned must find at the begin of an answer, good or bad, or the VM hangs (protocol reference trap 6).
+
+    An id that could not be read is replaced by one that nothing has: oned then goes on with the VM alone.
+    """
     if action == "UPDATESG":
-        return f"{security_group or -1} "
+        return f"{security_group or _NO_ID} "
     if action == "UPDATENIC":
-        return f"{virtual_network or -1} "
+        return f"{virtual_network or _NO_ID} "
     return ""
 
 
@@ -81,6 +89,12 @@ def to_stop(old: Desired | None, *, vm: VmId, node: NodeName, grace_s: float | N
     """SHUTDOWN, CANCEL: the container stops and is kept."""
     spec = old.spec if old is not None else None
     return Desired(vm=vm, node=node, power=Power.STOPPED, generation=_next(old), spec=spec, grace_s=grace_s)
+
+
+def to_replug(old: Desired, network: Network) -> Desired:
+    """ATTACHNIC, DETACHNIC, UPDATENIC, UPDATESG: another network for the same container."""
+    assert old.spec is not None, "what is plugged was specified"
+    return replace(old, generation=_next(old), spec=replace(old.spec, network=network))
 
 
 def to_remove(old: Desired | None, *, vm: VmId, node: NodeName) -> Desired:

@@ -19,6 +19,7 @@ from onedock.controller import verbs
 from onedock.controller.delivery import Delivery
 from onedock.controller.describe import describe
 from onedock.controller.documents import VmDocument, VmmRequest, parse_vmm_request
+from onedock.controller.hotplug import NetworkChanges
 from onedock.controller.images.transfer import parse_transfer
 from onedock.controller.intents import Channel, Intent, Outcome
 from onedock.controller.journal import Journal
@@ -64,6 +65,7 @@ class Worker:
         self._reporter = reporter
         self._transfers = transfers
         self._metrics = metrics
+        self._networks = NetworkChanges(settings=settings.containers, registry=registry, oned=oned, reporter=reporter)
         self._restored = 0
         self._dropped: dict[int, str] = {}
         self._script_done: Callable[[Intent, Outcome], None] = lambda intent, outcome: None
@@ -190,6 +192,8 @@ class Worker:
     async def _fail(self, record: VmRecord, intent: Intent, error: str) -> tuple[Outcome, Desired | None]:
         """The failure of a request, and the desired state that it leaves behind (None: as it is)."""
         log.error("request failed", error=error)
+        if intent.action in verbs.NETWORK_CHANGES:
+            error = await self._networks.give_up(record, intent, self._nodes.find(intent.node), error)
         outcome = Outcome(intent.id, ok=False, info=error, created=time.time(), answers=_answers(intent))
         desired = record.desired
         if intent.channel is Channel.VMM and desired is not None:
@@ -217,6 +221,8 @@ class Worker:
         node = await self._nodes.get(request.host)
         if intent.action == "SAVE":
             return "-", await self._keep_frozen(record, node)
+        if intent.action in verbs.NETWORK_CHANGES:
+            return await self._networks.change(record, intent, request, node, fresh=intent.id > self._restored)
         desired = await self._desired(record, intent, request, node)
         if desired is None:
             return "the container does not run; nothing was restarted", None
@@ -224,6 +230,8 @@ class Worker:
         await self._converge(record, node, desired)
         if desired.power is Power.RUNNING:
             await self._registry.set_condition(record.vm, "Running", ok=True, reason=intent.action.capitalize())
+            if "Network" in record.conditions:  # of an earlier change
+                await self._registry.set_condition(record.vm, "Network", ok=True, reason=intent.action.capitalize())
             desired = replace(desired, restart_from=None)
         else:
             await self._registry.set_condition(record.vm, "Running", ok=False, reason=intent.action.capitalize())

@@ -35,7 +35,7 @@ def plan(desired: Desired, observed: Observed) -> tuple[Action, ...]:
         case Power.RUNNING:
             return _plan_running(desired, observed)
         case Power.SUSPENDED:
-            return ()
+            return _plan_frozen(desired, observed)
         case Power.STOPPED:
             return _plan_stopped(desired, observed)
         case Power.ABSENT:
@@ -86,6 +86,13 @@ def _plan_running(desired: Desired, observed: Observed) -> tuple[Action, ...]:
         actions.append(StopContainer(container.id, desired.grace_s))
         actions.append(StartContainer(desired.vm, container.id))
     return tuple(actions)
+
+
+def _plan_frozen(desired: Desired, observed: Observed) -> tuple[Action, ...]:
+    """The container is somebody's; its network still answers for it, and has to answer for no other address."""
+    if desired.spec is None or observed.network is None or observed.network.provides(desired.spec.network):
+        return ()
+    return (EnsureNetwork(desired.spec.network),)
 
 
 def _plan_stopped(desired: Desired, observed: Observed) -> tuple[Action, ...]:
