@@ -166,6 +166,9 @@ class AgentSettings(Section):
     """Where the last desired network of each VM is kept, so that a node heals with no front-end."""
     runtime_dir: Path = Path("/run/onedock/runtime")
     """Where onedock-runtime finds the namespace of a container."""
+    dhcp_wait_s: float = Field(default=5.0, ge=0, le=20)
+    """How long the start of a VM waits for a DHCP server; after that it starts without the address, which it gets as
+    soon as one answers. 0: not at all."""
     engine_root: Path = Path("/var/lib/docker")
     """The engine's data directory, whose file system is reported as the node's disk."""
 

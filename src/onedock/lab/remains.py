@@ -40,12 +40,12 @@ def remove_networks(layout: Layout) -> list[VmId]:
     directory = layout.agent_state / "vms"
     if not directory.is_dir():
         return []
-    return asyncio.run(_remove_networks(Store(directory), layout.runtime_dir))
+    return asyncio.run(_remove_networks(Store(directory), layout.runtime_dir, layout.agent_state / "dhcp"))
 
 
-async def _remove_networks(store: Store, runtime_dir: Path) -> list[VmId]:
+async def _remove_networks(store: Store, runtime_dir: Path, leases_dir: Path) -> list[VmId]:
     vms = [kept.network.vm for kept in store]
-    networks = NodeNetworks(store, runtime_dir)
+    networks = NodeNetworks(store, runtime_dir, leases_dir)
     try:
         for vm in vms:
             await networks.remove(vm)

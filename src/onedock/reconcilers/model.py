@@ -234,6 +234,8 @@ class ObservedNetwork:
     """Containers whose processes will be started in this namespace."""
     missing: tuple[str, ...] = ()
     """What the agent would have to do to make it as it was last asked for, a line each; empty: nothing."""
+    waiting: tuple[str, ...] = ()
+    """What only others can give, a line each (the lease of a DHCP server): nothing that a plan could do."""
 
     def provides(self, network: Network) -> bool:
         """Whether every NIC is as wanted, up, and no other is there."""

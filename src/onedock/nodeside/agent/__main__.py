@@ -43,7 +43,12 @@ async def serve(settings: AgentSettings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     with listen(settings.socket, settings.socket_group) as listener:
-        networks = NodeNetworks(Store(settings.state_dir / "vms"), settings.runtime_dir)
+        networks = NodeNetworks(
+            Store(settings.state_dir / "vms"),
+            settings.runtime_dir,
+            settings.state_dir / "dhcp",
+            lease_wait_s=settings.dhcp_wait_s,
+        )
         await networks.restore()
         places = (settings.state_dir / "vms", settings.runtime_dir)
         service = Service(networks, HostMeter(_ROOT, settings.engine_root), _ROOT, places)

@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -12,8 +13,13 @@ import structlog
 
 from onedock.nodeside.agent import namespaces, netlink
 from onedock.nodeside.agent.describe import describe
+from onedock.nodeside.agent.dhcp import DhcpClients
 from onedock.nodeside.agent.locks import NamedLocks
-from onedock.nodeside.agent.store import Store, write_atomically
+from onedock.nodeside.agent.notices import Cause
+from onedock.nodeside.agent.seen import Seen
+from onedock.nodeside.agent.steps import Step
+from onedock.nodeside.agent.steps.words import in_words
+from onedock.nodeside.agent.store import Kept, Store, write_atomically
 from onedock.nodeside.agent.validate import check_container, check_network, check_vm
 from onedock.reconcilers.errors import NotFoundError, OnedockError, TerminalError, TransientError
 from onedock.reconcilers.model import ContainerId, Network, ObservedNetwork, VmId, namespace_name
@@ -29,8 +35,11 @@ _THREADS = 8
 class NodeNetworks:
     """What ``ports.Networks`` promises, done on this machine."""
 
-    def __init__(self, store: Store, runtime_dir: Path) -> None:
-        """``runtime_dir`` is where onedock-runtime looks for the namespace of a container."""
+    def __init__(self, store: Store, runtime_dir: Path, leases_dir: Path, *, lease_wait_s: float = 0.0) -> None:
+        """``runtime_dir`` is where onedock-runtime looks for the namespace of a container.
+
+        ``leases_dir`` has the leases of NICs by DHCP; ``lease_wait_s`` is how long a new VM waits for its first ones.
+        """
         runtime_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._store = store
         self._runtime_dir = runtime_dir
@@ -38,25 +47,32 @@ class NodeNetworks:
         self._bridges = NamedLocks()
         # Threads that wander between namespaces: nothing else may run in them.
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="netns")
+        self._lease_wait_s = lease_wait_s
+        self._dhcp = DhcpClients(leases_dir, self._threads, self._lease_changed)
+        self._refreshing: set[asyncio.Task[None]] = set()
 
     async def restore(self) -> None:
-        """After a reboot of the node: write all bindings again, and make the networks that are gone.
+        """Look at every remembered network, after a reboot of the node or whatever else happened while none looked.
 
-        What an agent was removing when it died is removed to the end.
+        All bindings are written again, what is broken is put back, and what an agent was removing when it died is
+        removed to the end.
         """
-        for kept in self._store:
-            vm = kept.network.vm
+        await asyncio.gather(*(self._restore(kept) for kept in self._store))
+
+    async def _restore(self, kept: Kept) -> None:
+        vm = kept.network.vm
+        if not kept.removing:
             try:
-                if kept.removing:
-                    await self.remove(vm)
-                    continue
                 for container in kept.containers:
                     self._write_binding(vm, container)
-                if not namespaces.exists(namespace_name(vm)):
-                    await self.ensure(kept.network)
-                    log.info("network made again", vm=vm)
-            except (OnedockError, OSError) as error:
-                log.error("network cannot be made again", vm=vm, error=str(error))
+            except OSError as error:
+                log.error("binding cannot be written", vm=vm, error=str(error))
+            await self.healer.look(vm, Cause.START)
+            return
+        try:
+            await self.remove(vm)
+        except (OnedockError, OSError) as error:
+            log.error("removal cannot be finished", vm=vm, error=str(error))
 
     async def observe(self, vm: VmId) -> ObservedNetwork | None:
         """What the kernel shows; None when there is no namespace."""
@@ -64,26 +80,19 @@ class NodeNetworks:
         kept = self._store.get(vm)
         known = kept.network if kept else None
         seen = await self._in_thread(netlink.observe, vm, known)
-        return describe(vm, seen, known, kept.containers if kept else ())
+        return self._described(vm, seen)
 
     async def ensure(self, network: Network) -> ObservedNetwork:
         """Make it so. Raises InvalidRequestError, TerminalError or TransientError."""
         check_network(network)
         vm = network.vm
         async with self._vms.hold([str(vm)]):
-            earlier, known = await self._earlier(vm), self._store.get(vm)
-            async with self._bridges.hold(_bridges_of(network) | _bridges_of(earlier)):
-                # Kept first: what is half made when the agent dies is known, and can be removed.
-                await asyncio.to_thread(self._store.keep_network, network)
-                try:
-                    seen = await self._in_thread(netlink.ensure, network)
-                except TerminalError:
-                    if known is None and not namespaces.exists(namespace_name(vm)):
-                        self._store.forget(vm)  # refused before anything was made: nobody would remove it
-                    raise
-                await self._leave(_bridges_of(earlier) - _bridges_of(network), earlier)
-            kept = self._store.get(vm)
-            found = describe(vm, seen, network, kept.containers if kept else ())
+            seen = await self._make(network)
+        kept = self._store.get(vm)
+        if kept is not None and not kept.containers:
+            # Once a container is there, nobody who asks for a change waits for a server outside.
+            await self._dhcp.first_leases(network, self._lease_wait_s)
+        found = self._described(vm, seen)
         if found is None:
             raise TransientError(f"namespace of VM {vm} vanished while it was made; try again")
         return found
@@ -104,9 +113,12 @@ class NodeNetworks:
         async with self._vms.hold([str(vm)]):
             earlier = await self._earlier(vm)
             await asyncio.to_thread(self._store.begin_removal, vm)
+            self.healer.forget(vm)
+            self._watch.forget(vm)
             kept = self._store.get(vm)
             for container in kept.containers if kept else ():
                 (self._runtime_dir / container).unlink(missing_ok=True)
+            await self._dhcp.leave(Network(vm))
             # The links go without the bridges' locks: each waits for the kernel, and many may wait together.
             await self._in_thread(netlink.remove, vm)
             async with self._bridges.hold(_bridges_of(earlier)):
@@ -123,7 +135,77 @@ class NodeNetworks:
 
     async def close(self) -> None:
         """Let running operations end; nothing is removed."""
+        await self._dhcp.close()
+        await asyncio.gather(*self._refreshing)
+        await self.healer.close()
         await asyncio.to_thread(self._threads.shutdown)
+        self._watch.close()
+
+    async def _heal(self, vm: VmId) -> tuple[str, ...]:
+        """Make the remembered network so again. Returns what had to be done."""
+        async with self._vms.hold([str(vm)]):
+            kept = self._store.get(vm)
+            if kept is None or kept.removing:
+                return ()
+            async with self._bridges.hold(_bridges_of(kept.network)):
+                _, steps = await self._plug(kept.network)
+            return steps
+
+    async def _plug(self, network: Network) -> tuple[Seen, tuple[str, ...]]:
+        self._watch.depend(network.vm, _links_of(network))
+        return await self._in_thread(self._settle_and_ensure, network)
+
+    def _settle_and_ensure(self, network: Network) -> tuple[Seen, tuple[str, ...]]:
+        """In a thread: every look comes after all that was heard, our own doing included, so that it is not due."""
+        done: list[str] = []
+
+        def settle(steps: tuple[Step, ...] = ()) -> None:
+            done.extend(map(in_words, steps))
+            self._watch.settle(network.vm)
+            self.healer.clear(network.vm)
+
+        settle()
+        return netlink.ensure(network, settle), tuple(done)
+
+    async def _make(self, network: Network) -> Seen:
+        """Make it so, for who holds the VM's lock."""
+        vm = network.vm
+        earlier, known = await self._earlier(vm), self._store.get(vm)
+        async with self._bridges.hold(_bridges_of(network) | _bridges_of(earlier)):
+            # Kept first: what is half made when the agent dies is known, and can be removed.
+            await asyncio.to_thread(self._store.keep_network, network)
+            await self._dhcp.leave(network)
+            try:
+                seen = await self._in_thread(netlink.ensure, self._dhcp.with_leases(network))
+            except TerminalError:
+                if known is None and not namespaces.exists(namespace_name(vm)):
+                    self._store.forget(vm)  # refused before anything was made: nobody would remove it
+                raise
+            await self._leave(_bridges_of(earlier) - _bridges_of(network), earlier)
+        await self._dhcp.serve(network)
+        return seen
+
+    def _described(self, vm: VmId, seen: Seen) -> ObservedNetwork | None:
+        kept = self._store.get(vm)
+        known = kept.network if kept else None
+        found = describe(vm, seen, known, kept.containers if kept else ())
+        return replace(found, waiting=self._dhcp.waiting(known)) if found and known else found
+
+    def _lease_changed(self, vm: VmId) -> None:
+        """The filter has to know the address before the NIC has it, so all of the network is made so again."""
+        task = asyncio.get_running_loop().create_task(self._refresh(vm))
+        self._refreshing.add(task)
+        task.add_done_callback(self._refreshing.discard)
+
+    async def _refresh(self, vm: VmId) -> None:
+        async with self._vms.hold([str(vm)]):
+            kept = self._store.get(vm)
+            if kept is None or kept.removing:
+                return
+            try:
+                await self._make(kept.network)
+            except (OnedockError, OSError) as error:
+                log.error("leased address cannot be set", vm=vm, error=str(error))
 
     async def _earlier(self, vm: VmId) -> Network:
         """What the VM had until now: from memory, or where there is none, from what the kernel shows."""
@@ -151,3 +233,10 @@ class NodeNetworks:
 
 def _bridges_of(network: Network) -> set[str]:
     return {nic.bridge for nic in network.nics if nic.bridge}
+
+
+def _links_of(network: Network) -> set[str]:
+    """The node's links that a network cannot do without, but for those behind them."""
+    uplinks = {name for nic in network.nics if nic.uplink for name in (nic.uplink.name, nic.uplink.phydev)}
+    phydevs = {nic.phydev for nic in network.nics if nic.phydev}
+    return _bridges_of(network) | {nic.host_name for nic in network.nics} | phydevs | uplinks

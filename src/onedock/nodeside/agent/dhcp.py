@@ -1,0 +1,289 @@
+"""DHCP for NICs of VMs: one client each, run by the agent in the VM's namespace; the image needs none.
+
+The clients end with the agent, and keep their leases: the next agent asks for the same addresses again, which the
+kernel has kept meanwhile. A lease is only given back when its NIC goes. All changes of a VM's leases take one way:
+they make the VM due, and the next ``serve`` gives each NIC what its lease says.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import Executor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import structlog
+from pydantic import TypeAdapter, ValidationError
+from pyroute2.netlink.exceptions import NetlinkError
+
+from onedock.nodeside.agent import dhcp_client, dhcp_kernel
+from onedock.nodeside.agent.dhcp_client import ClientRun
+from onedock.nodeside.agent.dhcp_kernel import Link
+from onedock.nodeside.agent.dhcp_lease import BadLeaseError, Lease, parse_lease
+from onedock.nodeside.agent.store import write_atomically
+from onedock.reconcilers.model import Network, Nic, VmId
+from onedock.reconcilers.nic_parts import Method
+
+log = structlog.get_logger()
+
+_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 60.0
+_NO_PROGRAM = "the node has no DHCP client; install udhcpc or busybox there"
+_UNANSWERED = "no DHCP server has answered yet"
+
+Key = tuple[VmId, int]
+"""VM and NIC_ID."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What is remembered of a client over the agent's end."""
+
+    lease: Lease | None = None
+    pid: int = 0
+    started: int = 0
+    """Clock ticks between boot and its start: with the pid, nobody else's."""
+
+
+@dataclass(slots=True)
+class _Client:
+    nic: Nic
+    link: Link
+    lease: Lease | None
+    trouble: str = ""
+    run: ClientRun | None = None
+    task: asyncio.Task[None] | None = None
+    stopping: bool = False
+    served: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set while the NIC has what the lease says."""
+
+
+_KEPT = TypeAdapter(Kept)
+
+
+class DhcpClients:
+    """All clients of a node.
+
+    Args:
+        directory: where leases are kept over the agent's end.
+        threads: run what wanders between namespaces.
+        make_due: told of a VM whose leases have changed: it has to be served again.
+    """
+
+    def __init__(self, directory: Path, threads: Executor, make_due: Callable[[VmId], None]) -> None:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._directory = directory
+        self._threads = threads
+        self._make_due = make_due
+        self._clients: dict[Key, _Client] = {}
+        self._script = directory / "event"
+        self._script.write_text(dhcp_client.SCRIPT)
+        self._script.chmod(0o700)
+        for file in directory.glob("*.json"):
+            _end_stray(self._read(file))
+
+    def with_leases(self, network: Network) -> Network:
+        """The network with the leased addresses among those that a NIC may use: its spoofing filter lets them pass."""
+        nics = []
+        for nic in network.nics:
+            lease = self._lease(network.vm, nic)
+            if lease is not None and lease.ip not in nic.spoofing.addresses:
+                allowed = replace(nic.spoofing, addresses=(*nic.spoofing.addresses, lease.ip))
+                nic = replace(nic, spoofing=allowed)
+            nics.append(nic)
+        return replace(network, nics=tuple(nics))
+
+    async def leave(self, network: Network) -> None:
+        """Give back the leases of NICs that are not to have one any more. To be called while their links exist."""
+        wanted = {nic.index for nic in _by_dhcp(network)}
+        gone = [key for key in self._known(network.vm) if key[1] not in wanted]
+        await asyncio.gather(*(self._forget(key) for key in gone))
+
+    async def serve(self, network: Network) -> None:
+        """Give each NIC what its lease says, and see that its client runs. Its link must exist."""
+        for nic in _by_dhcp(network):
+            key = (network.vm, nic.index)
+            lease = self._lease(network.vm, nic)
+            link = await self._settle(network.vm, nic, lease)
+            if link is None:
+                continue
+            client = self._clients.get(key)
+            if client is not None and client.link != link:
+                await self._end(key, client, release=False)
+                client = None
+            if client is None:
+                client = self._clients[key] = _Client(nic, link, lease)
+                client.task = asyncio.get_running_loop().create_task(
+                    self._keep_running(key, client), name=f"dhcp-{network.vm}-{nic.index}"
+                )
+            client.nic = nic
+            if lease is not None and client.lease == lease:
+                client.served.set()
+
+    async def first_leases(self, network: Network, within_s: float) -> None:
+        """Wait until all its NICs have their leases, but not longer than ``within_s`` seconds."""
+        clients = [self._clients.get((network.vm, nic.index)) for nic in _by_dhcp(network)]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                for client in clients:
+                    if client is not None:
+                        await client.served.wait()
+
+    def waiting(self, network: Network) -> tuple[str, ...]:
+        """A line for each NIC that has no lease."""
+        return tuple(
+            f"waiting for a DHCP lease on {nic.name}: {self._trouble((network.vm, nic.index))}"
+            for nic in _by_dhcp(network)
+            if self._lease(network.vm, nic) is None
+        )
+
+    def lease(self, vm: VmId, nic: Nic) -> Lease | None:
+        """What a NIC has been given, and still has."""
+        return self._lease(vm, nic)
+
+    async def close(self) -> None:
+        """End all clients, keeping their leases."""
+        await asyncio.gather(*(self._end(key, client, release=False) for key, client in tuple(self._clients.items())))
+
+    def _lease(self, vm: VmId, nic: Nic) -> Lease | None:
+        if nic.method is not Method.DHCP:
+            return None
+        key = (vm, nic.index)
+        client = self._clients.get(key)
+        lease = client.lease if client is not None else self._read(self._file(key)).lease
+        return lease if lease is not None and lease.remaining(time.time()) else None
+
+    def _trouble(self, key: Key) -> str:
+        client = self._clients.get(key)
+        return (client.trouble if client is not None else "") or _UNANSWERED
+
+    def _known(self, vm: VmId) -> list[Key]:
+        """NICs of a VM that have a client or a kept lease."""
+        files = (file.stem.rpartition("-")[2] for file in self._directory.glob(f"{vm}-*.json"))
+        kept = {(vm, int(index)) for index in files if index.isdecimal()}
+        return sorted(kept | {key for key in self._clients if key[0] == vm})
+
+    async def _keep_running(self, key: Key, client: _Client) -> None:
+        pause = _PAUSE_S
+        while True:
+            try:
+                served = await self._run_once(key, client)
+            except OSError as error:
+                served, client.trouble = False, f"the DHCP client cannot be started: {error.strerror}"
+            if client.stopping:
+                return
+            client.run = None
+            log.warning("dhcp client ended", vm=key[0], nic=client.nic.name, reason=client.trouble)
+            pause = _PAUSE_S if served else min(2 * pause, _LONGEST_PAUSE_S)
+            await asyncio.sleep(pause)
+
+    async def _run_once(self, key: Key, client: _Client) -> bool:
+        """Run the client until it ends; returns whether it had a lease."""
+        if not dhcp_client.find_program():
+            client.trouble = _NO_PROGRAM
+            return False
+        wish = client.lease.ip if client.lease is not None else ""
+        client.run = ClientRun.start(key[0], client.nic.name, self._script, wish=wish)
+        self._keep(key, client)
+        leased = begun = False
+        async for event in client.run.events():
+            # Its first word is always that it has nothing yet: a lease of the run before is still good.
+            if begun:
+                self._take(key, client, event)
+                leased = leased or client.lease is not None
+            begun = True
+        client.trouble = client.run.last_words
+        return leased
+
+    def _take(self, key: Key, client: _Client, event: dict[str, str]) -> None:
+        """Take over what a client tells; a lease that has changed makes the VM due."""
+        if client.stopping:
+            return
+        vm, before = key[0], client.lease
+        match event.get("event"):
+            case "bound" | "renew":
+                try:
+                    client.lease, client.trouble = parse_lease(event, time.time()), ""
+                except BadLeaseError as error:
+                    client.lease, client.trouble = None, f"the DHCP server offers what cannot be used: {error}"
+            case "deconfig":
+                client.lease, client.trouble = None, client.trouble or "the lease has ended"
+            case "nak":
+                client.trouble = f"the DHCP server refuses: {event.get('message', '')[:100]}"
+            case "leasefail":
+                client.trouble = _UNANSWERED
+        if client.lease == before:
+            return
+        self._keep(key, client)
+        client.served.clear()
+        if client.lease is None or before is None or before.address != client.lease.address:
+            facts = {"server": client.lease.server, "dns": client.lease.dns} if client.lease else {}
+            address = client.lease.address if client.lease else None
+            log.info("dhcp lease", vm=vm, nic=client.nic.name, address=address, reason=client.trouble, **facts)
+        self._make_due(vm)
+
+    async def _forget(self, key: Key) -> None:
+        if client := self._clients.get(key):
+            await self._end(key, client, release=True)
+            await self._settle(key[0], client.nic, None)
+        self._file(key).unlink(missing_ok=True)
+
+    async def _settle(self, vm: VmId, nic: Nic, lease: Lease | None) -> Link | None:
+        """See ``dhcp_kernel.settle``; a link that went meanwhile is as one that is not there."""
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self._threads, dhcp_kernel.settle, vm, nic, lease)
+        except (NetlinkError, OSError) as error:
+            log.warning("lease cannot be set", vm=vm, nic=nic.name, error=str(error))
+            return None
+
+    async def _end(self, key: Key, client: _Client, *, release: bool) -> None:
+        client.stopping = True
+        if client.run is not None:
+            await client.run.end(release=release)
+        if client.task is not None:
+            client.task.cancel()
+            await asyncio.wait({client.task})
+        self._clients.pop(key, None)
+        if not release:
+            self._write(key, Kept(client.lease))
+
+    def _file(self, key: Key) -> Path:
+        return self._directory / f"{key[0]}-{key[1]}.json"
+
+    def _keep(self, key: Key, client: _Client) -> None:
+        pid = client.run.pid if client.run is not None else 0
+        self._write(key, Kept(client.lease, pid, _start_ticks(pid)))
+
+    def _write(self, key: Key, kept: Kept) -> None:
+        write_atomically(self._file(key), _KEPT.dump_json(kept))
+
+    def _read(self, file: Path) -> Kept:
+        try:
+            return _KEPT.validate_json(file.read_bytes())
+        except FileNotFoundError:
+            return Kept()
+        except (ValidationError, OSError) as error:
+            log.error("kept lease cannot be read, left alone", file=str(file), error=str(error)[:300])
+            return Kept()
+
+
+def _by_dhcp(network: Network) -> Iterable[Nic]:
+    return (nic for nic in network.nics if nic.method is Method.DHCP)
+
+
+def _start_ticks(pid: int) -> int:
+    """When a process was started; 0 when there is none."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    except (OSError, IndexError, ValueError):
+        return 0
+
+
+def _end_stray(kept: Kept) -> None:
+    """End a client that has outlived its agent: nobody hears what it says."""
+    if kept.pid and kept.started and _start_ticks(kept.pid) == kept.started:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(kept.pid, signal.SIGTERM)
