@@ -3,7 +3,7 @@
 pyroute2 stops at ``kernel``, ``reading`` and ``apply``.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from pyroute2 import IPRoute
 
@@ -12,6 +12,7 @@ from onedock.nodeside.agent.apply import apply
 from onedock.nodeside.agent.kernel import Kernel
 from onedock.nodeside.agent.plan import is_disposable, plan
 from onedock.nodeside.agent.seen import Seen
+from onedock.nodeside.agent.steps import Step
 from onedock.reconcilers.errors import TransientError
 from onedock.reconcilers.model import Network, VmId, namespace_name
 
@@ -25,8 +26,11 @@ def observe(vm: VmId, known: Network | None) -> Seen:
         return kernel.read(known)
 
 
-def ensure(network: Network) -> Seen:
-    """Make it so and return what is there then. Raises TerminalError (see ``plan``) or TransientError."""
+def ensure(network: Network, changed: Callable[[tuple[Step, ...]], None]) -> Seen:
+    """Make it so and return what is there then. Raises TerminalError (see ``plan``) or TransientError.
+
+    ``changed`` is told the steps of each round, before the next one looks at what became of them.
+    """
     with Kernel(network.vm) as kernel:
         trouble: TransientError | None = None
         for _ in range(_ROUNDS):
@@ -40,6 +44,7 @@ def ensure(network: Network) -> Seen:
             except TransientError as error:
                 # A link went in between, as those of a deleted namespace do, some time after it: look again.
                 trouble = error
+            changed(todo)
     raise trouble or TransientError(f"network of VM {network.vm} does not settle: something on the node undoes it")
 
 

@@ -14,6 +14,7 @@ import structlog
 from onedock.nodeside.agent import namespaces, netlink
 from onedock.nodeside.agent.describe import describe
 from onedock.nodeside.agent.dhcp import DhcpClients
+from onedock.nodeside.agent.healing import Healer
 from onedock.nodeside.agent.locks import NamedLocks
 from onedock.nodeside.agent.notices import Cause
 from onedock.nodeside.agent.seen import Seen
@@ -21,6 +22,7 @@ from onedock.nodeside.agent.steps import Step
 from onedock.nodeside.agent.steps.words import in_words
 from onedock.nodeside.agent.store import Kept, Store, write_atomically
 from onedock.nodeside.agent.validate import check_container, check_network, check_vm
+from onedock.nodeside.agent.watch import Watch
 from onedock.reconcilers.errors import NotFoundError, OnedockError, TerminalError, TransientError
 from onedock.reconcilers.model import ContainerId, Network, ObservedNetwork, VmId, namespace_name
 
@@ -50,6 +52,8 @@ class NodeNetworks:
         self._lease_wait_s = lease_wait_s
         self._dhcp = DhcpClients(leases_dir, self._threads, self._lease_changed)
         self._refreshing: set[asyncio.Task[None]] = set()
+        self.healer = Healer(self._heal)
+        self._watch = Watch(self.healer.mark)
 
     async def restore(self) -> None:
         """Look at every remembered network, after a reboot of the node or whatever else happened while none looked.
@@ -87,7 +91,7 @@ class NodeNetworks:
         check_network(network)
         vm = network.vm
         async with self._vms.hold([str(vm)]):
-            seen = await self._make(network)
+            seen, _ = await self._make(network)
         kept = self._store.get(vm)
         if kept is not None and not kept.containers:
             # Once a container is there, nobody who asks for a change waits for a server outside.
@@ -142,48 +146,46 @@ class NodeNetworks:
         self._watch.close()
 
     async def _heal(self, vm: VmId) -> tuple[str, ...]:
-        """Make the remembered network so again. Returns what had to be done."""
+        """Make the remembered network so again. Returns what had to be done, in words."""
         async with self._vms.hold([str(vm)]):
             kept = self._store.get(vm)
             if kept is None or kept.removing:
                 return ()
-            async with self._bridges.hold(_bridges_of(kept.network)):
-                _, steps = await self._plug(kept.network)
-            return steps
+            _, steps = await self._make(kept.network)
+            return tuple(map(in_words, steps))
 
-    async def _plug(self, network: Network) -> tuple[Seen, tuple[str, ...]]:
-        self._watch.depend(network.vm, _links_of(network))
-        return await self._in_thread(self._settle_and_ensure, network)
-
-    def _settle_and_ensure(self, network: Network) -> tuple[Seen, tuple[str, ...]]:
-        """In a thread: every look comes after all that was heard, our own doing included, so that it is not due."""
-        done: list[str] = []
-
-        def settle(steps: tuple[Step, ...] = ()) -> None:
-            done.extend(map(in_words, steps))
-            self._watch.settle(network.vm)
-            self.healer.clear(network.vm)
-
-        settle()
-        return netlink.ensure(network, settle), tuple(done)
-
-    async def _make(self, network: Network) -> Seen:
-        """Make it so, for who holds the VM's lock."""
+    async def _make(self, network: Network) -> tuple[Seen, list[Step]]:
+        """Make it so, for who holds the VM's lock. Returns what is there then, and what had to be done."""
         vm = network.vm
         earlier, known = await self._earlier(vm), self._store.get(vm)
         async with self._bridges.hold(_bridges_of(network) | _bridges_of(earlier)):
             # Kept first: what is half made when the agent dies is known, and can be removed.
             await asyncio.to_thread(self._store.keep_network, network)
+            self._watch.depend(vm, _links_of(network))
             await self._dhcp.leave(network)
             try:
-                seen = await self._in_thread(netlink.ensure, self._dhcp.with_leases(network))
+                made = await self._in_thread(self._settle_and_ensure, self._dhcp.with_leases(network))
             except TerminalError:
                 if known is None and not namespaces.exists(namespace_name(vm)):
-                    self._store.forget(vm)  # refused before anything was made: nobody would remove it
+                    # Refused before anything was made: nobody would remove it.
+                    self._watch.forget(vm)
+                    self._store.forget(vm)
                 raise
             await self._leave(_bridges_of(earlier) - _bridges_of(network), earlier)
         await self._dhcp.serve(network)
-        return seen
+        return made
+
+    def _settle_and_ensure(self, network: Network) -> tuple[Seen, list[Step]]:
+        """In a thread: every look comes after all that was heard, so that our own doing makes nothing due."""
+        done: list[Step] = []
+
+        def settle(steps: tuple[Step, ...]) -> None:
+            done.extend(steps)
+            self._watch.settle(network.vm)
+            self.healer.clear(network.vm)
+
+        settle(())
+        return netlink.ensure(network, settle), done
 
     def _described(self, vm: VmId, seen: Seen) -> ObservedNetwork | None:
         kept = self._store.get(vm)

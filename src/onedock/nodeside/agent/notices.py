@@ -1,0 +1,165 @@
+"""What the kernel's notifications are about, as far as VMs' networks are concerned. Pure; formats of linux/rtnetlink.h.
+
+Only what somebody sets is a notice: carrier, counters, timers, learnt routes and link-local addresses change by
+themselves, and nothing has to be put back for them.
+"""
+
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+LOOPBACK = 1
+
+_HEADER = struct.Struct("=IHHII")
+_ATTRIBUTE = struct.Struct("=HH")
+_LINK = struct.Struct("=BxHiII")
+_ADDRESS = struct.Struct("=BBBBI")
+_ROUTE = struct.Struct("=BBBBBBBBI")
+_QDISC = struct.Struct("=BxxxiIII")
+_NFTABLES = struct.Struct("=BBH")
+_U32 = struct.Struct("=I")
+
+_ALIGN = 4
+_TYPE_MASK = 0x3FFF
+_IFF_UP = 0x1
+_AF_BRIDGE, _AF_INET6 = 7, 10
+_SCOPE_LINK = 253
+_IFA_F_PERMANENT = 0x80
+_TABLE_MAIN = 254
+_PROTO_KERNEL, _PROTO_BOOT, _PROTO_STATIC = 2, 3, 4
+_NFT_SUBSYSTEM, _NFT_MESSAGES, _NFT_NEWGEN = 10, 32, 15
+
+_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_LINKINFO = 1, 3, 4, 10, 18
+_IFLA_IFALIAS, _IFLA_AF_SPEC, _IFLA_GROUP = 20, 26, 27
+_INFO_KIND, _INFO_DATA = 1, 2
+_BRIDGE_SETTINGS = frozenset({*range(1, 9), 39})
+"""IFLA_BR_*: delays, ageing, spanning tree, priority and VLAN filtering. The others are timers and counters."""
+_IFA_FLAGS = 8
+_TCA_KIND = 1
+_NFTA_TABLE = 1
+"""The table's name has this number in messages of tables, chains, rules, sets, elements and objects alike."""
+
+
+class Cause(StrEnum):
+    """Why a VM's network is looked at."""
+
+    LINK = "link"
+    PORT = "port"
+    """What a bridge does with one of its ports: VLANs, membership."""
+    ADDRESS = "address"
+    ROUTE = "route"
+    QDISC = "qdisc"
+    FILTER = "filter"
+    NAMESPACE = "namespace"
+    OVERRUN = "overrun"
+    """Notifications were lost."""
+    START = "start"
+    """The agent was not there to see it."""
+    RETRY = "retry"
+    """The last attempt failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """One change. Equal notices of a link in a row mean that nothing of interest changed in between."""
+
+    cause: Cause
+    index: int = 0
+    """Of the link; 0: of none."""
+    name: str = ""
+    """Of the link or of the table."""
+    gone: bool = False
+    state: tuple[object, ...] = ()
+    """Of a link: everything that can be set on it and that VMs depend on."""
+
+
+def parse(messages: bytes) -> Iterator[Notice]:
+    """The notices in one datagram of a netlink socket; messages of other kinds are left out."""
+    offset = 0
+    while offset + _HEADER.size <= len(messages):
+        length, kind, *_ = _HEADER.unpack_from(messages, offset)
+        if length < _HEADER.size:
+            return
+        read = _READERS.get(kind)
+        notice = read(kind in _GOING, messages[offset + _HEADER.size : offset + length]) if read else None
+        if notice is not None:
+            yield notice
+        offset += _aligned(length)
+
+
+def _link(gone: bool, body: bytes) -> Notice:
+    family, _, index, flags, _ = _LINK.unpack_from(body)
+    found = _attributes(body[_LINK.size :])
+    name, master = _text(found.get(_IFLA_IFNAME)), found.get(_IFLA_MASTER)
+    if family == _AF_BRIDGE:
+        return Notice(Cause.PORT, index, name, gone, (master, found.get(_IFLA_AF_SPEC)))
+    info = _attributes(found.get(_IFLA_LINKINFO, b""))
+    kind, data, address = _text(info.get(_INFO_KIND)), info.get(_INFO_DATA, b""), found.get(_IFLA_ADDRESS)
+    settings: object = data
+    if kind == "bridge":
+        settings = tuple(sorted(one for one in _attributes(data).items() if one[0] in _BRIDGE_SETTINGS))
+        address = None  # the lowest of its ports', which come and go
+    labels = (found.get(_IFLA_IFALIAS), found.get(_IFLA_GROUP))
+    state = (name, flags & _IFF_UP, found.get(_IFLA_MTU), master, address, *labels, settings)
+    return Notice(Cause.LINK, index, name, gone, state)
+
+
+def _address(gone: bool, body: bytes) -> Notice | None:
+    family, _, flags, scope, index = _ADDRESS.unpack_from(body)
+    if wide := _attributes(body[_ADDRESS.size :]).get(_IFA_FLAGS):
+        (flags,) = _U32.unpack(wide)
+    by_itself = (family == _AF_INET6 and scope == _SCOPE_LINK) or not flags & _IFA_F_PERMANENT
+    return None if by_itself or index == LOOPBACK else Notice(Cause.ADDRESS, index, gone=gone)
+
+
+def _route(gone: bool, body: bytes) -> Notice | None:
+    _, _, _, _, table, protocol, _, _, _ = _ROUTE.unpack_from(body)
+    # The kernel's own come with addresses: they can only be missed.
+    of_interest = protocol in {_PROTO_BOOT, _PROTO_STATIC} or (gone and protocol == _PROTO_KERNEL)
+    return Notice(Cause.ROUTE, gone=gone) if table == _TABLE_MAIN and of_interest else None
+
+
+def _qdisc(gone: bool, body: bytes) -> Notice | None:
+    _, index, *_ = _QDISC.unpack_from(body)
+    kind = _text(_attributes(body[_QDISC.size :]).get(_TCA_KIND))
+    return None if index == LOOPBACK or kind == "noqueue" else Notice(Cause.QDISC, index, gone=gone)
+
+
+def _table(gone: bool, body: bytes) -> Notice:
+    return Notice(Cause.FILTER, name=_text(_attributes(body[_NFTABLES.size :]).get(_NFTA_TABLE)), gone=gone)
+
+
+def _attributes(data: bytes) -> dict[int, bytes]:
+    found = {}
+    offset = 0
+    while offset + _ATTRIBUTE.size <= len(data):
+        length, kind = _ATTRIBUTE.unpack_from(data, offset)
+        if length < _ATTRIBUTE.size:
+            break
+        found[kind & _TYPE_MASK] = data[offset + _ATTRIBUTE.size : offset + length]
+        offset += _aligned(length)
+    return found
+
+
+def _aligned(length: int) -> int:
+    return (length + _ALIGN - 1) // _ALIGN * _ALIGN
+
+
+def _text(value: bytes | None) -> str:
+    return (value or b"").rstrip(b"\0").decode(errors="replace")
+
+
+_NEWLINK, _DELLINK, _NEWADDR, _DELADDR, _NEWROUTE, _DELROUTE, _NEWQDISC, _DELQDISC = 16, 17, 20, 21, 24, 25, 36, 37
+_GOING = frozenset({_DELLINK, _DELADDR, _DELROUTE, _DELQDISC})
+_READERS: dict[int, Callable[[bool, bytes], Notice | None]] = {
+    _NEWLINK: _link,
+    _DELLINK: _link,
+    _NEWADDR: _address,
+    _DELADDR: _address,
+    _NEWROUTE: _route,
+    _DELROUTE: _route,
+    _NEWQDISC: _qdisc,
+    _DELQDISC: _qdisc,
+    **{_NFT_SUBSYSTEM << 8 | number: _table for number in range(_NFT_MESSAGES) if number != _NFT_NEWGEN},
+}

@@ -1,0 +1,13 @@
+"""A step as people read it in logs."""
+
+import re
+from dataclasses import fields
+
+from onedock.nodeside.agent.steps import Step
+
+
+def in_words(step: Step) -> str:
+    """Such as ``add address eth0 10.0.0.7/24``: what is done, then to what."""
+    verb = re.sub(r"(?<!^)(?=[A-Z])", " ", type(step).__name__).lower()
+    values = (getattr(step, field.name) for field in fields(step))
+    return " ".join([verb, *(str(value) for value in values if value is not None and value is not False)])

@@ -1,0 +1,222 @@
+"""Who changes the networks of VMs, told by the kernel: nothing is polled, a notification only names VMs to look at.
+
+Sockets are opened in threads that wander between namespaces, and read in the event loop. Besides the sockets, each VM
+has a descriptor of its namespace here: it lives on when its name is deleted, and can be given its name again.
+"""
+
+import asyncio
+import errno
+import os
+import select
+import socket
+import struct
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from onedock.nodeside.agent import namespaces
+from onedock.nodeside.agent.notices import Cause, Notice, parse
+from onedock.reconcilers.model import VmId, namespace_name
+
+_LINK, _TC, _IPV4_ADDRESS, _IPV4_ROUTE, _IPV6_ADDRESS, _IPV6_ROUTE = 1, 4, 5, 7, 9, 11
+"""Multicast groups of linux/rtnetlink.h."""
+_NFTABLES = 7
+"""Multicast group of linux/netfilter/nfnetlink.h."""
+_NETLINK_NETFILTER = 12
+_NETLINK_ADD_MEMBERSHIP = 1
+_SOL_NETLINK = 270
+_SO_RCVBUFFORCE = 33
+_BUFFER_BYTES = 4 * 1024 * 1024
+"""Of the socket that hears of all links of the node; those of VMs keep the kernel's default."""
+_DATAGRAM_BYTES = 64 * 1024
+_ALL_LINKS = struct.pack("=IHHIIBxHiII", 32, 18, 0x301, 0, 0, 0, 0, 0, 0, 0)
+"""RTM_GETLINK with NLM_F_REQUEST | NLM_F_DUMP."""
+
+_TABLE = "onedock"
+"""Of nftables inside a VM's namespace; outside, it is followed by a dash and the VM's id."""
+_MOUNTS_S = 0.2
+"""An engine mounts and unmounts in bursts, and all names are looked at after each."""
+
+
+class Watch:
+    """Of all VMs of a node. Made in the event loop, which also calls everything but ``settle``."""
+
+    def __init__(self, due: Callable[[VmId, Cause], None]) -> None:
+        """``due`` is told which VM to look at, in whatever thread."""
+        self._due = due
+        self._loop = asyncio.get_running_loop()
+        self._users: dict[str, set[VmId]] = defaultdict(set)
+        self._names: dict[VmId, frozenset[str]] = {}
+        self._vms: dict[VmId, _Watched] = {}
+        self._host = _Subscription(self._on_node, _sockets((_LINK, _TC), buffer=_BUFFER_BYTES))
+        self._host.start(self._loop)
+        self._mounts = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
+        # The file is always readable; only an epoll of its own can wait for POLLPRI, and be waited for in turn.
+        self._epoll = select.epoll()
+        self._epoll.register(self._mounts, select.EPOLLPRI)
+        self._loop.add_reader(self._epoll.fileno(), self._on_mounts)
+        self._look_at_names: asyncio.TimerHandle | None = None
+
+    def depend(self, vm: VmId, names: Iterable[str]) -> None:
+        """From now on the VM needs these links of the node, and no others."""
+        for name in self._names.pop(vm, frozenset()):
+            self._users[name].discard(vm)
+            if not self._users[name]:
+                del self._users[name]
+        if wanted := frozenset(names):
+            self._names[vm] = wanted
+            for name in wanted:
+                self._users[name].add(vm)
+
+    def settle(self, vm: VmId) -> None:
+        """Hear everything that was said until now, of a new namespace from now on; its name is put back if need be.
+
+        Call this before looking at what is there: what is due after it was said later. The calling thread must
+        belong to namespaces; it stands in that of the VM afterwards, if there is one.
+        """
+        name = namespace_name(vm)
+        watched = self._vms.get(vm)
+        if watched is not None and not namespaces.is_at(name, watched.inode):
+            namespaces.put_back(name, watched.namespace)
+        if watched is None and namespaces.exists(name):
+            watched = self._vms[vm] = self._listen(vm)
+        self._host.read()
+        if watched is not None:
+            watched.subscription.read()
+
+    def forget(self, vm: VmId) -> None:
+        """Hear no more of a VM, and let go of its namespace."""
+        self.depend(vm, ())
+        if watched := self._vms.pop(vm, None):
+            watched.close(self._loop)
+
+    def close(self) -> None:
+        """Let go of everything."""
+        for vm in tuple(self._vms):
+            self.forget(vm)
+        if self._look_at_names is not None:
+            self._look_at_names.cancel()
+        self._loop.remove_reader(self._epoll.fileno())
+        self._epoll.close()
+        os.close(self._mounts)
+        self._host.close(self._loop)
+
+    def _listen(self, vm: VmId) -> "_Watched":
+        namespaces.enter(namespace_name(vm))
+        groups = (_LINK, _TC, _IPV4_ADDRESS, _IPV4_ROUTE, _IPV6_ADDRESS, _IPV6_ROUTE)
+        subscription = _Subscription(lambda notice, _: self._in_vm(vm, notice), _sockets(groups))
+        self._loop.call_soon_threadsafe(subscription.start, self._loop)
+        descriptor = namespaces.current()
+        return _Watched(subscription, descriptor, os.fstat(descriptor).st_ino)
+
+    def _in_vm(self, vm: VmId, notice: Notice) -> None:
+        if notice.cause is not Cause.FILTER or notice.name == _TABLE:
+            self._due(vm, notice.cause)
+
+    def _on_node(self, notice: Notice, name: str) -> None:
+        if notice.cause is Cause.OVERRUN:
+            concerned: Iterable[VmId] = tuple(self._names)
+        elif notice.cause is Cause.FILTER:
+            prefix, _, number = notice.name.rpartition("-")
+            ours = prefix == _TABLE and number.isascii() and number.isdecimal()
+            concerned = (VmId(int(number)),) if ours else ()
+        else:
+            concerned = tuple(self._users.get(name, ()))
+        for vm in concerned:
+            self._due(vm, notice.cause)
+
+    def _on_mounts(self) -> None:
+        self._epoll.poll(0)
+        if self._look_at_names is None:
+            self._look_at_names = self._loop.call_later(_MOUNTS_S, self._check_names)
+
+    def _check_names(self) -> None:
+        self._look_at_names = None
+        for vm, watched in tuple(self._vms.items()):
+            if not namespaces.is_at(namespace_name(vm), watched.inode):
+                self._due(vm, Cause.NAMESPACE)
+
+
+@dataclass(frozen=True, slots=True)
+class _Watched:
+    subscription: "_Subscription"
+    namespace: int
+    """A descriptor of it."""
+    inode: int
+
+    def close(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.subscription.close(loop)
+        os.close(self.namespace)
+
+
+class _Subscription:
+    """The notifications of one namespace, read by the event loop or by whoever needs to be sure."""
+
+    def __init__(self, tell: Callable[[Notice, str], None], sockets: tuple[socket.socket, ...]) -> None:
+        """``tell`` gets each notice with the name of the link that it is about."""
+        self._tell = tell
+        self._sockets = sockets
+        # Messages must be taken in their order, and who has returned from ``read`` may rely on it.
+        self._lock = threading.Lock()
+        self._links: dict[tuple[Cause, int], Notice] = {}
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        for one in self._sockets:
+            if one.fileno() >= 0:
+                loop.add_reader(one, self.read)
+
+    def close(self, loop: asyncio.AbstractEventLoop) -> None:
+        for one in self._sockets:
+            loop.remove_reader(one)
+        with self._lock:
+            for one in self._sockets:
+                one.close()
+
+    def read(self) -> None:
+        """Take everything that has arrived."""
+        with self._lock:
+            for one in self._sockets:
+                self._drain(one)
+
+    def _drain(self, source: socket.socket) -> None:
+        with suppress(BlockingIOError):
+            while True:
+                try:
+                    for notice in parse(source.recv(_DATAGRAM_BYTES)):
+                        self._take(notice)
+                except OSError as error:
+                    if error.errno != errno.ENOBUFS:
+                        raise
+                    self._links.clear()
+                    self._tell(Notice(Cause.OVERRUN), "")
+
+    def _take(self, notice: Notice) -> None:
+        name = notice.name
+        if notice.cause in {Cause.LINK, Cause.PORT}:
+            key = (notice.cause, notice.index)
+            earlier = self._links.pop(key, None)
+            if not notice.gone:
+                self._links[key] = notice
+            if earlier == notice:
+                return
+            if earlier is not None and earlier.name != name:
+                self._tell(notice, earlier.name)
+        elif link := self._links.get((Cause.LINK, notice.index)):
+            name = link.name
+        self._tell(notice, name)
+
+
+def _sockets(route_groups: Iterable[int], *, buffer: int | None = None) -> tuple[socket.socket, ...]:
+    """Sockets in the calling thread's namespace, which have asked for all links, to know what they are now."""
+    routes = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE)
+    filters = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, _NETLINK_NETFILTER)
+    for one, groups in ((routes, route_groups), (filters, (_NFTABLES,))):
+        one.bind((0, 0))
+        if buffer is not None:
+            one.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, buffer)
+        for group in groups:
+            one.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, group)
+    routes.send(_ALL_LINKS)
+    return routes, filters
