@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.support.specs import IMAGE, NODE, VM
 from tests.support.vm_xml import BRIDGED, PLAIN, ROOT_DISK, Values, parsed, vm_xml
 
-from onedock.config.settings import ContainerSettings
+from onedock.config.settings import ContainerSettings, NetworkSettings
 from onedock.controller.documents import VmDocument
 from onedock.controller.spec import (
     MAX_ENV_BYTES,
@@ -33,7 +33,13 @@ TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=6
 
 
 def built(vm: VmDocument | None = None, image: Values | None = None) -> VmSpec:
-    return build_spec(vm or parsed(vm_xml()), node=NODE, image_attributes=image or {}, settings=SETTINGS)
+    return build_spec(
+        vm or parsed(vm_xml()),
+        node=NODE,
+        image_attributes=image or {},
+        settings=SETTINGS,
+        networks_settings=NetworkSettings(),
+    )
 
 
 def test_a_plain_vm() -> None:
@@ -90,7 +96,9 @@ def test_who_decides_the_command(
         )
     )
     settings = ContainerSettings(default_command=default)
-    spec = build_spec(vm, node=NODE, image_attributes={"DOCKERRUN": image}, settings=settings)
+    spec = build_spec(
+        vm, node=NODE, image_attributes={"DOCKERRUN": image}, settings=settings, networks_settings=NetworkSettings()
+    )
     assert spec.container.command == command
 
 

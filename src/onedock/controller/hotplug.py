@@ -8,12 +8,12 @@ from dataclasses import replace
 
 import structlog
 
-from onedock.config.settings import ContainerSettings
+from onedock.config.settings import Settings
 from onedock.controller import verbs
 from onedock.controller.describe import describe
 from onedock.controller.documents import VmmRequest, parse_vmm_request
 from onedock.controller.intents import Intent
-from onedock.controller.nics import build_network, resolver
+from onedock.controller.networks import build_network, resolver
 from onedock.controller.nodes import Node
 from onedock.controller.oned import Oned
 from onedock.controller.registry import Registry, VmRecord
@@ -28,7 +28,7 @@ log = structlog.get_logger(__name__)
 class NetworkChanges:
     """Changes networks of VMs that live."""
 
-    def __init__(self, *, settings: ContainerSettings, registry: Registry, oned: Oned, reporter: Reporter) -> None:
+    def __init__(self, *, settings: Settings, registry: Registry, oned: Oned, reporter: Reporter) -> None:
         self._settings = settings
         self._registry = registry
         self._oned = oned
@@ -59,12 +59,16 @@ class NetworkChanges:
         assert old.spec is not None
         container = old.spec.container
         network, hosts = build_network(
-            vm, hostname=container.hostname, settings=self._settings, leave_out_marked=intent.action == "DETACHNIC"
+            vm,
+            hostname=container.hostname,
+            settings=self._settings.containers,
+            networks_settings=self._settings.networks,
+            leave_out_marked=intent.action == "DETACHNIC",
         )
         desired = verbs.to_replug(old, network)
         await self._converge(node, desired)
         replugged = intent.action in {"ATTACHNIC", "DETACHNIC"}
-        if replugged and (*resolver(vm, self._settings.dns), hosts) != _files_of(container):
+        if replugged and (*resolver(vm, self._settings.containers.dns), hosts) != _files_of(container):
             text = "/etc/resolv.conf and /etc/hosts stay as they are while the container exists; see docs/networking.md"
             self._reporter.vm_log(record.vm, "I", text)
         await self._registry.set_condition(record.vm, "Network", ok=True, reason=intent.action.capitalize())

@@ -272,7 +272,7 @@ class Resync:
             power = _power_of(document)
             if power is None:
                 return bool(document.state != VM_STATE.ACTIVE)
-            spec = await describe(self._oned, self._settings.containers, document, node.name)
+            spec = await describe(self._oned, self._settings, document, node.name)
         except (TerminalError, NotFoundError) as error:
             log.error("VM was not in the journal and cannot be adopted", vm=vm, node=node.name, error=str(error))
             return False

@@ -8,10 +8,10 @@ import re
 import shlex
 from decimal import Decimal, InvalidOperation
 
-from onedock.config.settings import ContainerSettings
+from onedock.config.settings import ContainerSettings, NetworkSettings
 from onedock.controller.documents import Attributes, VmDocument, parse_id
 from onedock.controller.images.source import stored_reference
-from onedock.controller.nics import build_network, resolver
+from onedock.controller.networks import build_network, network_notes, resolver
 from onedock.reconcilers.errors import TerminalError
 from onedock.reconcilers.model import ContainerSpec, NodeName, VmSpec
 
@@ -59,16 +59,23 @@ def _disk_id(disk: Attributes) -> int:
     return index
 
 
-def build_spec(vm: VmDocument, *, node: NodeName, image_attributes: Attributes, settings: ContainerSettings) -> VmSpec:
+def build_spec(
+    vm: VmDocument,
+    *,
+    node: NodeName,
+    image_attributes: Attributes,
+    settings: ContainerSettings,
+    networks_settings: NetworkSettings,
+) -> VmSpec:
     """Everything a node needs to run this VM. ``image_attributes`` is the TEMPLATE of the root disk's image.
 
     Raises:
         TerminalError: the template asks for something that cannot be done; the text says what and the remedy.
     """
     disk = root_disk(vm)
-    notes: list[str] = []
+    notes = list(network_notes(vm))
     hostname = host_name(vm)
-    network, hosts = build_network(vm, hostname=hostname, settings=settings)
+    network, hosts = build_network(vm, hostname=hostname, settings=settings, networks_settings=networks_settings)
     dns, search = resolver(vm, settings.dns)
     shares, quota = cpu_limits(vm.attributes)
     command = _first(

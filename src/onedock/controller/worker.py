@@ -65,7 +65,7 @@ class Worker:
         self._reporter = reporter
         self._transfers = transfers
         self._metrics = metrics
-        self._networks = NetworkChanges(settings=settings.containers, registry=registry, oned=oned, reporter=reporter)
+        self._networks = NetworkChanges(settings=settings, registry=registry, oned=oned, reporter=reporter)
         self._restored = 0
         self._dropped: dict[int, str] = {}
         self._script_done: Callable[[Intent, Outcome], None] = lambda intent, outcome: None
@@ -269,7 +269,7 @@ class Worker:
         return replace(record.desired, power=Power.SUSPENDED) if record.desired is not None else None
 
     async def _spec(self, vm: VmDocument, node: NodeName) -> VmSpec:
-        return await describe(self._oned, self._settings.containers, vm, node)
+        return await describe(self._oned, self._settings, vm, node)
 
     async def _converge(self, record: VmRecord, node: Node, desired: Desired) -> None:
         before = await node.runner.converge(desired)

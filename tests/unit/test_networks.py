@@ -3,28 +3,26 @@
 from dataclasses import replace
 
 import pytest
-from tests.support.vm_xml import BRIDGED, Values, parsed, vm_xml
+from tests.support.networks import changed, network, only
+from tests.support.vm_xml import BRIDGED, element, parsed, vm_xml
 
-from onedock.config.settings import ContainerSettings
-from onedock.controller.nics import build_network, resolver
+from onedock.config.settings import ContainerSettings, NetworkSettings
+from onedock.controller.documents import VmDocument
+from onedock.controller.networks import build_network, network_notes, resolver
 from onedock.reconcilers.errors import TerminalError
 from onedock.reconcilers.model import Network, Nic
 
-SETTINGS = ContainerSettings()
 
-
-def network(*nics: Values, context: Values | None = None, aliases: tuple[Values, ...] = ()) -> Network:
-    vm = parsed(vm_xml(nics=nics, context=context, aliases=aliases))
-    return build_network(vm, hostname="web", settings=SETTINGS)[0]
-
-
-def only(nic: Values, context: Values | None = None, aliases: tuple[Values, ...] = ()) -> Nic:
-    (found,) = network(nic, context=context, aliases=aliases).nics
-    return found
-
-
-def changed(**values: str) -> Values:
-    return {**BRIDGED, **values}
+def built(
+    vm: VmDocument, prefix: int = 24, *, leave_out_marked: bool = False
+) -> tuple[Network, tuple[tuple[str, str], ...]]:
+    return build_network(
+        vm,
+        hostname="web.example",
+        settings=ContainerSettings(default_prefix_length=prefix),
+        networks_settings=NetworkSettings(),
+        leave_out_marked=leave_out_marked,
+    )
 
 
 def test_a_plain_nic() -> None:
@@ -63,13 +61,8 @@ def test_masks_that_are_none(mask: str) -> None:
 
 
 def test_the_prefix_of_last_resort_is_a_setting() -> None:
-    vm = parsed(vm_xml())
-    (nic,) = build_network(vm, hostname="web", settings=replace_prefix(20))[0].nics
+    (nic,) = built(parsed(vm_xml()), 20)[0].nics
     assert nic.addresses == ("10.0.0.10/20",)
-
-
-def replace_prefix(length: int) -> ContainerSettings:
-    return ContainerSettings(default_prefix_length=length)
 
 
 def test_ipv6_with_its_prefix_and_its_gateway() -> None:
@@ -98,9 +91,9 @@ def test_each_family_has_one_gateway_at_most(index: int) -> None:
     assert only(nic, {f"ETH{index}_IP6_GATEWAY": "10.0.0.2"}).gateways == ("10.0.0.1",)
 
 
-def test_nics_are_named_in_order_whatever_ids_are_left() -> None:
+def test_nics_are_named_by_their_ids_and_in_order() -> None:
     three = network(changed(NIC_ID="7"), changed(NIC_ID="10"), changed(NIC_ID="0"))
-    assert [(nic.index, nic.name) for nic in three.nics] == [(0, "eth0"), (7, "eth1"), (10, "eth2")]
+    assert [(nic.index, nic.name) for nic in three.nics] == [(0, "eth0"), (7, "eth7"), (10, "eth10")]
 
 
 def test_aliases_add_addresses_after_the_nics_own() -> None:
@@ -108,11 +101,6 @@ def test_aliases_add_addresses_after_the_nics_own() -> None:
     others = ({**alias, "ALIAS_ID": "1", "IP": "10.0.0.12", "EXTERNAL": "YES"}, {**alias, "PARENT_ID": "3"})
     nic = only(BRIDGED, {"ETH0_ALIAS0_MASK": "255.255.255.0"}, (alias, *others))
     assert nic.addresses == ("10.0.0.10/24", "10.0.0.11/24")
-
-
-def test_a_physical_device_is_for_bridges_only() -> None:
-    assert only(changed(PHYDEV="eth1")).phydev == "eth1"
-    assert only(changed(VN_MAD="dummy", PHYDEV="eth1")).phydev is None
 
 
 @pytest.mark.parametrize(("text", "mtu"), [("", None), (" ", None), ("1400", 1400), ("68", 68), ("65535", 65535)])
@@ -124,10 +112,14 @@ def test_mtu(text: str, mtu: int | None) -> None:
 @pytest.mark.parametrize(
     ("values", "reason"),
     [
-        ({"VN_MAD": "802.1Q"}, "VN_MAD='802.1Q' is not supported yet; use a network with VN_MAD=bridge"),
-        ({"VN_MAD": ""}, "VN_MAD='' is not supported"),
-        ({"VN_MAD": "fw"}, "not supported"),
-        ({"BRIDGE_TYPE": "openvswitch"}, "use a Linux bridge"),
+        ({"VN_MAD": "elastic"}, "VN_MAD='elastic' is not supported; use bridge"),
+        ({"VN_MAD": "nodeport"}, "VN_MAD='nodeport' is not supported; use bridge"),
+        ({"VN_MAD": ""}, "VN_MAD='' is not supported; use bridge"),
+        ({"VN_MAD": "x" * 1_000_000}, "is not supported; use bridge"),
+        ({"VN_MAD": "vcenter\n"}, "is not supported; use bridge"),
+        ({"BRIDGE_TYPE": "openvswitch"}, "BRIDGE_TYPE=openvswitch does not fit VN_MAD=bridge"),
+        ({"BRIDGE_TYPE": "openvswitch_dpdk"}, "BRIDGE_TYPE='openvswitch_dpdk' is not supported; use linux"),
+        ({"BRIDGE_TYPE": "none"}, "BRIDGE_TYPE='none' is not supported; use linux"),
         ({"BRIDGE": ""}, "BRIDGE is not a device name"),
         ({"BRIDGE": "../../etc"}, "BRIDGE is not a device name"),
         ({"BRIDGE": "a b"}, "BRIDGE is not a device name"),
@@ -168,8 +160,8 @@ def test_what_cannot_be_plugged_is_refused_with_the_reason(values: dict[str, str
 
 def test_hosts_name_the_first_address() -> None:
     vm = parsed(vm_xml())
-    assert build_network(vm, hostname="web.example", settings=SETTINGS)[1] == (("web.example", "10.0.0.10"),)
-    assert build_network(replace(vm, nics=()), hostname="web", settings=SETTINGS)[1] == ()
+    assert built(vm)[1] == (("web.example", "10.0.0.10"),)
+    assert built(replace(vm, nics=()))[1] == ()
 
 
 def test_name_servers_and_domains_come_from_all_nics_in_order() -> None:
@@ -189,3 +181,51 @@ def test_name_servers_and_domains_come_from_all_nics_in_order() -> None:
 def test_name_servers_must_be_addresses(text: str) -> None:
     with pytest.raises(TerminalError, match="DNS"):
         resolver(parsed(vm_xml(nics=(changed(DNS=text),))), ())
+
+
+ALIAS = {"NIC_ID": "2", "ALIAS_ID": "0", "PARENT_ID": "0", "IP": "10.0.0.11"}
+
+
+def test_the_marked_nic_is_left_out_with_its_aliases() -> None:
+    vm = parsed(vm_xml(nics=(changed(ATTACH="YES"), changed(NIC_ID="1", MAC="02:00:0a:00:00:0b")), aliases=(ALIAS,)))
+    assert [nic.index for nic in built(vm)[0].nics] == [0, 1]
+    assert [(nic.index, nic.addresses) for nic in built(vm, leave_out_marked=True)[0].nics] == [(1, ("10.0.0.10/24",))]
+
+
+def test_the_marked_alias_is_left_out_alone() -> None:
+    vm = parsed(vm_xml(aliases=(ALIAS | {"ATTACH": "YES"}, ALIAS | {"ALIAS_ID": "1", "IP": "10.0.0.12"})))
+    assert built(vm)[0].nics[0].addresses == ("10.0.0.10/24", "10.0.0.11/24", "10.0.0.12/24")
+    assert built(vm, leave_out_marked=True)[0].nics[0].addresses == ("10.0.0.10/24", "10.0.0.12/24")
+
+
+@pytest.mark.parametrize("pci", [{"TYPE": "NIC", "NETWORK": "fast"}, {"NETWORK_ID": "7", "NETWORK": "fast"}])
+def test_a_network_by_pci_passthrough_is_refused(pci: dict[str, str]) -> None:
+    with pytest.raises(TerminalError, match="network 'fast' is attached by PCI passthrough; use a NIC without it"):
+        built(parsed(vm_xml(extra=element("PCI", pci))))
+
+
+def test_a_pci_device_that_is_no_nic_is_no_matter_of_networks() -> None:
+    assert len(built(parsed(vm_xml(extra=element("PCI", {"ADDRESS": "0000:01:00.0"}))))[0].nics) == 1
+
+
+@pytest.mark.parametrize(
+    ("values", "note"),
+    [
+        ({"SECURITY_GROUPS": "0,100, 105"}, "security groups 100,105 do nothing with VN_MAD=bridge; use fw"),
+        ({"IP6_METHOD": "dhcp"}, "IP6_METHOD=dhcp is taken as auto"),
+        ({"METHOD": "dhcp", "ROUTES": "10.0.0.0/8 via 10.0.0.1"}, "IPv4 ROUTES are set with METHOD=static only"),
+        ({"VLAN_TAGGED_ID": "1-5"}, "VLAN_TAGGED_ID does nothing without PHYDEV"),
+        ({"FILTER": "clean-traffic"}, "FILTER='clean-traffic' is libvirt's; use FILTER_IP_SPOOFING=YES"),
+    ],
+)
+def test_what_is_not_done_is_said(values: dict[str, str], note: str) -> None:
+    (said,) = network_notes(parsed(vm_xml(nics=(changed(**values),))))
+    assert said.startswith("NIC 0 (network 'private'): ")
+    assert note in said
+
+
+def test_nothing_is_said_of_what_is_done() -> None:
+    nic = changed(
+        VN_MAD="fw", SECURITY_GROUPS="0,100", PHYDEV="eth1", VLAN_TAGGED_ID="5", ROUTES="10.0.0.0/8 via 10.0.0.1"
+    )
+    assert network_notes(parsed(vm_xml(nics=(changed(SECURITY_GROUPS="0"), nic)))) == ()
