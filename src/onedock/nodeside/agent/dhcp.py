@@ -78,6 +78,7 @@ class DhcpClients:
         self._threads = threads
         self._make_due = make_due
         self._clients: dict[Key, _Client] = {}
+        self._closed = False
         self._script = directory / "event"
         self._script.write_text(dhcp_client.SCRIPT)
         self._script.chmod(0o700)
@@ -103,6 +104,8 @@ class DhcpClients:
 
     async def serve(self, network: Network) -> None:
         """Give each NIC what its lease says, and see that its client runs. Its link must exist."""
+        if self._closed:
+            return
         for nic in _by_dhcp(network):
             key = (network.vm, nic.index)
             lease = self._lease(network.vm, nic)
@@ -144,7 +147,8 @@ class DhcpClients:
         return self._lease(vm, nic)
 
     async def close(self) -> None:
-        """End all clients, keeping their leases."""
+        """End all clients, keeping their leases; none is begun any more."""
+        self._closed = True
         await asyncio.gather(*(self._end(key, client, release=False) for key, client in tuple(self._clients.items())))
 
     def _lease(self, vm: VmId, nic: Nic) -> Lease | None:
