@@ -96,8 +96,9 @@ def _value(source: Source, name: str, option: Option, text: str) -> int:
         return words[text]
     if not option.allowed:
         raise source.refusal(f"{name} must be one of {', '.join(map(repr, words))}, not {text[:20]!r}")
-    number = source.number(name, text or "-", option.allowed)
-    assert number is not None, "an empty text was refused"
+    number = source.number(name, text, option.allowed)
+    if number is None:
+        raise source.refusal(f"{name} has no value; give it a number up to {option.allowed.stop - 1}")
     return number * option.factor
 
 

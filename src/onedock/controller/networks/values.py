@@ -16,7 +16,6 @@ VLANS = range(1, 4095)
 _NUMBER = re.compile(r"[0-9]{1,15}", re.ASCII)
 _VLAN_LIST = re.compile(r"[0-9]{1,4}(\s*[-,]\s*[0-9]{1,4})*", re.ASCII)
 _DEVICE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,14}")
-_OPTION = re.compile(r"\s*([^=\s][^=]*?)\s*=\s*(.*?)\s*", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +93,8 @@ def address(text: str, what: str) -> str:
 
 def pairs(text: str) -> Mapping[str, str]:
     """``a=1,b=,c=3`` as OpenNebula reads CONF and its like: what has no ``=`` is passed over, the last one counts."""
-    found = (_OPTION.fullmatch(part) for part in text.split(","))
-    return {match[1].lower(): match[2] for match in found if match}
+    found = (part.partition("=") for part in text.split(","))
+    return {name.strip().lower(): value.strip() for name, sign, value in found if sign and name.strip()}
 
 
 def vlan_list(source: Source, name: str) -> tuple[int, ...]:
