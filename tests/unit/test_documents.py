@@ -151,7 +151,7 @@ def test_ids_are_plain_digits(text: str, number: int | None) -> None:
         ("SAVE", 5, True),
         ("REBOOT", 3, False),
         ("CLEANUP", 15, False),
-        ("UPDATESG", 3, True),
+        ("UPDATESG", 3, False),
         ("MIGRATE", 4, True),
         ("DEPLOY", 9999, True),
     ],

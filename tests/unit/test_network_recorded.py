@@ -99,8 +99,8 @@ NAMES = [
 ]  # fmt: skip
 WORDS = st.sampled_from([
     "bridge", "fw", "802.1Q", "vxlan", "ovswitch", "ovswitch_vxlan", "openvswitch", "eth1", "5", "1-9", "10.0.0.1",
-    "a=b", "evpn", "dhcp", "YES", "fd00::1", "x" * 100_000, "../../etc", "$(reboot)", "-rf", "eth0\nlo", "٣", "0", "1e3",
-    "stp_enable=true", "keep_empty_bridge=yes,vxlan_ttl=4", "10.0.0.0/8 via 10.0.0.1", "%s", "{}", "\u2028",
+    "a=b", "evpn", "dhcp", "YES", "fd00::1", "x" * 100_000, "../../etc", "$(reboot)", "-rf", "eth0\nlo", "٣", "0",
+    "1e3", "stp_enable=true", "keep_empty_bridge=yes,vxlan_ttl=4", "10.0.0.0/8 via 10.0.0.1", "%s", "{}", "\u2028",
 ])  # fmt: skip
 TEXTS = WORDS | st.text(st.characters(codec="utf-8", min_codepoint=32), max_size=20)
 

@@ -92,7 +92,7 @@ def address(text: str, what: str) -> str:
 
 
 def pairs(text: str) -> Mapping[str, str]:
-    """``a=1,b=,c=3`` as OpenNebula reads CONF and its like: what has no ``=`` is passed over, the last one counts."""
+    """``a=1,b=,c=3`` as OpenNebula reads CONF and its like: what has no ``=`` is left out, the last one counts."""
     found = (part.partition("=") for part in text.split(","))
     return {name.strip().lower(): value.strip() for name, sign, value in found if sign and name.strip()}
 
