@@ -13,6 +13,7 @@ from aiohttp import web
 
 from onedock.lab.opennebula import bootstrap, xmlrpc
 from onedock.lab.opennebula.api_hotplug import HotplugApi
+from onedock.lab.opennebula.api_networks import NetworkApi
 from onedock.lab.opennebula.api_pools import PoolApi
 from onedock.lab.opennebula.api_vms import VmApi
 from onedock.lab.opennebula.images import Images
@@ -93,7 +94,8 @@ async def serve(options: argparse.Namespace) -> None:
     monitord = Monitord(oned, options.name, _command(options.im), settings, logs)
     scheduler = Scheduler(oned, options.name)
     vms = VmApi(oned, scheduler.wake)
-    methods = vms.methods() | HotplugApi(oned, vms).methods() | PoolApi(store, images, monitord).methods()
+    methods = vms.methods() | HotplugApi(oned, vms).methods() | NetworkApi(oned, vms).methods()
+    methods |= PoolApi(store, images, monitord).methods()
     await oned.start()
     await monitord.start()
     runner = web.AppRunner(xmlrpc.application(methods, session))

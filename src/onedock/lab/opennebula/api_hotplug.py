@@ -1,16 +1,15 @@
-"""The ``one.vm.*`` calls that change disks, NICs, capacity, snapshots and configuration, and ``one.secgroup.*``."""
+"""The ``one.vm.*`` calls that change disks, capacity, snapshots and configuration."""
 
 import time
 
-from onedock.lab.opennebula import documents, hot_actions, hotplug, lcm, networks
-from onedock.lab.opennebula.api_vms import VmApi, existing, parsed, wrong_state
+from onedock.lab.opennebula import hot_actions, hotplug, lcm
+from onedock.lab.opennebula.api_vms import VmApi, parsed, wrong_state
 from onedock.lab.opennebula.disks import DiskError
 from onedock.lab.opennebula.hotplug import HotplugError
 from onedock.lab.opennebula.instantiate import InstantiateError
-from onedock.lab.opennebula.leases import NoLeaseError
-from onedock.lab.opennebula.objects import SecurityGroup, Vm
+from onedock.lab.opennebula.objects import Vm
 from onedock.lab.opennebula.oned import Oned
-from onedock.lab.opennebula.states import ImageType, LcmState, VmState
+from onedock.lab.opennebula.states import ImageType, VmState
 from onedock.lab.opennebula.store import Store
 from onedock.lab.opennebula.templates import Vector, get, vectors
 from onedock.lab.opennebula.xmlrpc import ACTION, ApiError, Method
@@ -36,11 +35,6 @@ class HotplugApi:
         return {
             "one.vm.attach": self.attach,
             "one.vm.detach": self.detach,
-            "one.vm.attachnic": self.attach_nic,
-            "one.vm.detachnic": self.detach_nic,
-            "one.vm.updatenic": self.update_nic,
-            "one.vm.attachsg": self.attach_group,
-            "one.vm.detachsg": self.detach_group,
             "one.vm.resize": self.resize,
             "one.vm.diskresize": self.resize_disk,
             "one.vm.snapshotcreate": self.snapshot_create,
@@ -52,10 +46,6 @@ class HotplugApi:
             "one.vm.disksaveas": self.disk_save_as,
             "one.vm.updateconf": self.update_configuration,
             "one.vm.exec": self.execute,
-            "one.secgroup.allocate": self.group_allocate,
-            "one.secgroup.info": self.group_info,
-            "one.secgroup.update": self.group_update,
-            "one.secgroup.commit": self.group_commit,
         }
 
     def _step(self, vm: Vm, action: str) -> lcm.Step:
@@ -95,68 +85,6 @@ class HotplugApi:
             return hotplug.find(vm, kinds, key, number)
         except HotplugError as error:
             raise ApiError(ACTION, str(error), vm.id) from error
-
-    def attach_nic(self, number: int, template: str) -> int:
-        """``one.vm.attachnic``; a powered-off VM only changes its template (COLD_NIC_ATTACH is off)."""
-        vm = self._vms.vm(number)
-        asked = self._asked(template, "NIC", vm)
-        step = None if vm.state is VmState.POWEROFF else self._step(vm, "nic-attach")
-        try:
-            hotplug.attach_nic(self._store, vm, asked)
-        except (InstantiateError, NoLeaseError) as error:
-            raise ApiError(ACTION, str(error), number) from error
-        self._apply_nic(vm, step, "nic-attach", "ATTACHNIC")
-        return number
-
-    def detach_nic(self, number: int, nic_id: int) -> int:
-        """``one.vm.detachnic``."""
-        vm = self._vms.vm(number)
-        step = None if vm.state is VmState.POWEROFF else self._step(vm, "nic-detach")
-        self._find(vm, ("NIC", "NIC_ALIAS"), "NIC_ID", nic_id)
-        hotplug.detach_nic(self._store, vm, nic_id)
-        self._apply_nic(vm, step, "nic-detach", "DETACHNIC")
-        return number
-
-    def _apply_nic(self, vm: Vm, step: lcm.Step | None, action: str, message: str) -> None:
-        if step is not None:
-            self._oned.apply(vm, step, action=action)
-            return
-        hotplug.settle(self._store, vm, message, vm.lcm_state, ok=True, info="-")
-        self._store.save(vm)
-
-    def update_nic(self, number: int, nic_id: int, template: str, _append: int = 0) -> int:
-        """``one.vm.updatenic``."""
-        vm = self._vms.vm(number)
-        step = self._step(vm, "nic-update")
-        changes = self._asked(template, "NIC", vm)
-        self._find(vm, ("NIC", "NIC_ALIAS"), "NIC_ID", nic_id)
-        network = hotplug.update_nic(vm, nic_id, changes)
-        self._oned.apply(vm, step, action="nic-update", about=str(network))
-        return number
-
-    def attach_group(self, number: int, nic_id: int, group_id: int) -> int:
-        """``one.vm.attachsg``."""
-        existing(self._store.security_groups.get(group_id), "security group", group_id)
-        return self._change_groups(number, nic_id, group_id, add=True)
-
-    def detach_group(self, number: int, nic_id: int, group_id: int) -> int:
-        """``one.vm.detachsg``."""
-        return self._change_groups(number, nic_id, group_id, add=False)
-
-    def _change_groups(self, number: int, nic_id: int, group_id: int, *, add: bool) -> int:
-        vm = self._vms.vm(number)
-        nic = self._find(vm, ("NIC", "NIC_ALIAS"), "NIC_ID", nic_id)
-        groups = {int(text) for text in nic["SECURITY_GROUPS"].split(",") if text}
-        groups = groups | {group_id} if add else groups - {group_id}
-        nic["SECURITY_GROUPS"] = ",".join(str(group) for group in sorted(groups))
-        networks.set_rules(vm, self._store.security_groups.objects)
-        self._send_group(vm, group_id)
-        return number
-
-    def _send_group(self, vm: Vm, group_id: int) -> None:
-        self._store.save(vm)
-        if vm.lcm_state is LcmState.RUNNING:
-            self._oned.send(vm, lcm.Request("vmm", "UPDATESG"), about=str(group_id))
 
     def resize(self, number: int, template: str, _enforce: bool = False) -> int:
         """``one.vm.resize``: only the template while the VM does not run."""
@@ -267,37 +195,4 @@ class HotplugApi:
         step = self._step(vm, "exec")
         vm.template["QEMU_GA_EXEC"] = [{"COMMAND": command, "STDIN": stdin}]
         self._oned.apply(vm, step, action="exec")
-        return number
-
-    def group_allocate(self, template: str) -> int:
-        """``one.secgroup.allocate``."""
-        attributes = parsed(template)
-        number = self._store.new_id(self._store.security_groups)
-        name = get(attributes, "NAME") or f"group-{number}"
-        attributes.pop("NAME", None)
-        self._store.save(SecurityGroup(number, name, attributes))
-        return number
-
-    def _group(self, number: int) -> SecurityGroup:
-        return existing(self._store.security_groups.get(number), "security group", number)
-
-    def group_info(self, number: int, _decrypt: bool = False) -> str:
-        """``one.secgroup.info``."""
-        return documents.security_group(self._group(number))
-
-    def group_update(self, number: int, template: str, append: int = 0) -> int:
-        """``one.secgroup.update``: the new rules go to running VMs at once."""
-        group = self._group(number)
-        attributes = parsed(template)
-        group.template = group.template | attributes if append else attributes
-        self._store.save(group)
-        return self.group_commit(number)
-
-    def group_commit(self, number: int, _recover: bool = False) -> int:
-        """``one.secgroup.commit``."""
-        self._group(number)
-        for vm in list(self._store.vms.objects.values()):
-            if vm.state is not VmState.DONE and number in networks.used_groups(vm):
-                networks.set_rules(vm, self._store.security_groups.objects)
-                self._send_group(vm, number)
         return number

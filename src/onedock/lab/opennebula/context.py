@@ -45,7 +45,7 @@ def complete(vm: Vm, wanted: Vector, networks: dict[int, VirtualNetwork], *, lea
         vm: The VM with its NICs.
         wanted: What the user wrote, or the vector as it was.
         networks: All networks by id.
-        leaving: NIC_ID of a NIC that is being detached and has no variables any more.
+        leaving: NIC_ID of a NIC or alias that is being detached and has no variables any more.
     """
     values = {key: _expand(text, vm) for key, text in wanted.items() if not _GENERATED.match(key)}
     if values.get("NETWORK", "").upper() == "YES":
@@ -54,6 +54,8 @@ def complete(vm: Vm, wanted: Vector, networks: dict[int, VirtualNetwork], *, lea
                 continue
             values |= _variables(f"ETH{nic['NIC_ID']}", nic, networks)
         for alias in vectors(vm.template, "NIC_ALIAS"):
+            if leaving in (alias["NIC_ID"], alias["PARENT_ID"]):
+                continue
             prefix = f"ETH{alias['PARENT_ID']}_ALIAS{alias['ALIAS_ID']}"
             values |= _variables(prefix, alias, networks)
     return values

@@ -10,6 +10,7 @@ from onedock.lab.opennebula.objects import (
     DiskSnapshots,
     History,
     Image,
+    Progress,
     SecurityGroup,
     VirtualNetwork,
     Vm,
@@ -213,24 +214,23 @@ def network(item: VirtualNetwork, *, extended: bool = False) -> str:
 
     used = sum(len(range_.leases) for range_ in item.ranges)
     automatic = int(item.vlan_automatic)
-    vms = "".join(
-        f"<{name}></{name}>" for name in ("VROUTERS", "UPDATED_VMS", "OUTDATED_VMS", "UPDATING_VMS", "ERROR_VMS")
-    )
+    state = "6" if item.progress.error else "1"
     return (
         "<VNET>"
         + _named(item.id, item.name)
         + ids("CLUSTERS", [0])
         + cdata("BRIDGE", get(item.template, "BRIDGE"))
         + cdata("BRIDGE_TYPE", get(item.template, "BRIDGE_TYPE"))
-        + cdata("STATE", "1")
-        + cdata("PREV_STATE", "1")
+        + cdata("STATE", state)
+        + cdata("PREV_STATE", state)
         + "<PARENT_NETWORK_ID/><TEMPLATE_ID/>"
         + cdata("VN_MAD", get(item.template, "VN_MAD"))
         + optional("PHYDEV", get(item.template, "PHYDEV"))
         + optional("VLAN_ID", item.vlan_id)
         + "<OUTER_VLAN_ID/>"
         + elements(VLAN_ID_AUTOMATIC=automatic, OUTER_VLAN_ID_AUTOMATIC=0, USED_LEASES=used)
-        + vms
+        + "<VROUTERS></VROUTERS>"
+        + _progress(item.progress)
         + f"<TEMPLATE>{to_xml(item.template)}</TEMPLATE>"
         + f"<AR_POOL>{''.join(_range(range_, extended) for range_ in item.ranges)}</AR_POOL></VNET>"
     )
@@ -256,9 +256,12 @@ def _range(item: AddressRange, extended: bool) -> str:
 
 def security_group(item: SecurityGroup) -> str:
     """The ``<SECURITY_GROUP>`` document."""
-    vms = "".join(f"<{name}></{name}>" for name in ("UPDATED_VMS", "OUTDATED_VMS", "UPDATING_VMS", "ERROR_VMS"))
-    inner = f"{_named(item.id, item.name)}{vms}<TEMPLATE>{to_xml(item.template)}</TEMPLATE>"
+    inner = f"{_named(item.id, item.name)}{_progress(item.progress)}<TEMPLATE>{to_xml(item.template)}</TEMPLATE>"
     return f"<SECURITY_GROUP>{inner}</SECURITY_GROUP>"
+
+
+def _progress(item: Progress) -> str:
+    return "".join(ids(f"{name.upper()}_VMS", sorted(numbers)) for name, numbers in item.lists().items())
 
 
 def vm_template(item: VmTemplate) -> str:

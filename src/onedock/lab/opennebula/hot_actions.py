@@ -12,6 +12,8 @@ _HOT_ACTIONS: dict[str, tuple[Lcm, str, bool]] = {
     "disk-detach": (Lcm.HOTPLUG, "DETACHDISK", True),
     "nic-attach": (Lcm.HOTPLUG_NIC, "ATTACHNIC", True),
     "nic-detach": (Lcm.HOTPLUG_NIC, "DETACHNIC", True),
+    "alias-attach": (Lcm.HOTPLUG_NIC, "ATTACHNIC", True),
+    "alias-detach": (Lcm.HOTPLUG_NIC, "DETACHNIC", True),
     "nic-update": (Lcm.HOTPLUG_NIC, "UPDATENIC", True),
     "resize": (Lcm.HOTPLUG_RESIZE, "RESIZE", True),
     "disk-resize": (Lcm.DISK_RESIZE, "RESIZEDISK", True),

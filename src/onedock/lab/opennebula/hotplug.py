@@ -1,6 +1,6 @@
 """Operations on a running VM: what they mark in the template, and what becomes of the marks (reference 2.2)."""
 
-from onedock.lab.opennebula import context, disks, instantiate, networks
+from onedock.lab.opennebula import context, disks, instantiate, nics
 from onedock.lab.opennebula.objects import DiskSnapshots, Vm
 from onedock.lab.opennebula.states import LcmState
 from onedock.lab.opennebula.store import Store
@@ -41,31 +41,6 @@ def attach_disk(store: Store, vm: Vm, asked: Vector) -> None:
     disk |= {"ATTACH": "YES", "TM_MAD_SYSTEM": get(vm.template, "TM_MAD_SYSTEM")}
     vm.template.setdefault("DISK", []).append(disk)
     disks.give_targets(vm, store.images.objects)
-
-
-def attach_nic(store: Store, vm: Vm, asked: Vector) -> None:
-    """A new NIC, marked; its variables are in CONTEXT already."""
-    nics = vectors(vm.template, "NIC") + vectors(vm.template, "NIC_ALIAS")
-    number = max((int(nic["NIC_ID"]) for nic in nics), default=-1) + 1
-    kind = "NIC_ALIAS" if "PARENT" in asked else "NIC"
-    nic = instantiate.new_nic(store, vm, asked, number) | {"ATTACH": "YES"}
-    vm.template.setdefault(kind, []).append(nic)
-    networks.set_rules(vm, store.security_groups.objects)
-    context.refresh(vm, store.networks.objects)
-
-
-def detach_nic(store: Store, vm: Vm, number: int) -> None:
-    """A NIC marked to go; its variables have left CONTEXT already."""
-    find(vm, ("NIC", "NIC_ALIAS"), "NIC_ID", number)["ATTACH"] = "YES"
-    context.refresh(vm, store.networks.objects, leaving=str(number))
-
-
-def update_nic(vm: Vm, number: int, changes: Vector) -> int:
-    """Changed attributes of a NIC, with the old values in VNET_UPDATE; returns the network's id."""
-    nic = find(vm, ("NIC", "NIC_ALIAS"), "NIC_ID", number)
-    vm.template["VNET_UPDATE"] = [{key: nic.get(key, "") for key in changes}]
-    nic |= changes
-    return int(nic["NETWORK_ID"])
 
 
 def resize(vm: Vm, wanted: Template) -> None:
@@ -191,8 +166,8 @@ def settle(store: Store, vm: Vm, message: str, lcm: LcmState, *, ok: bool, info:
         case "ATTACHDISK" | "DETACHDISK" as what:
             _settle_disk(store, vm, keep=ok == (what == "ATTACHDISK"))
         case "ATTACHNIC" | "DETACHNIC" as what:
-            _settle_nic(store, vm, keep=ok == (what == "ATTACHNIC"))
-        case "UPDATENIC":
+            nics.settle(store, vm, keep=ok == (what == "ATTACHNIC"))
+        case "UPDATENIC" if ok:
             vm.template.pop("VNET_UPDATE", None)
         case "RESIZE":
             _settle_resize(vm, ok)
@@ -212,16 +187,6 @@ def _settle_disk(store: Store, vm: Vm, *, keep: bool) -> None:
         if not keep:
             remove(vm, "DISK", disk)
             instantiate.release_disk(store, vm, disk)
-
-
-def _settle_nic(store: Store, vm: Vm, *, keep: bool) -> None:
-    for kind in ("NIC", "NIC_ALIAS"):
-        for nic in [nic for nic in vectors(vm.template, kind) if nic.pop("ATTACH", "") == "YES"]:
-            if not keep:
-                remove(vm, kind, nic)
-                instantiate.release_nic(store, vm, nic)
-    networks.set_rules(vm, store.security_groups.objects)
-    context.refresh(vm, store.networks.objects)
 
 
 def _settle_resize(vm: Vm, ok: bool) -> None:

@@ -3,7 +3,7 @@
 import copy
 import uuid
 
-from onedock.lab.opennebula import context, disks, leases, networks
+from onedock.lab.opennebula import context, disks, leases, networks, updates
 from onedock.lab.opennebula.disks import DiskError
 from onedock.lab.opennebula.objects import Image, VirtualNetwork, Vm
 from onedock.lab.opennebula.states import ImageState, VmState
@@ -76,6 +76,7 @@ def new_vm(store: Store, number: int, attributes: Template, *, hold: bool, now: 
             own["CONTEXT"] = [values | {"DISK_ID": str(disks.next_disk_id(vm))}]
     disks.give_targets(vm, store.images.objects)
     networks.set_rules(vm, store.security_groups.objects)
+    updates.follow(store, vm)
     store.save(vm)
     return vm
 
@@ -156,8 +157,9 @@ def new_nic(store: Store, vm: Vm, asked: Vector, nic_id: int) -> Vector:
         if parent is None:
             raise InstantiateError(f"NIC_ALIAS has no parent {parent_name}")
         others = [text for text in parent.get("ALIAS_IDS", "").split(",") if text]
-        nic |= {"ALIAS_ID": str(len(others)), "PARENT_ID": parent["NIC_ID"]}
-        nic["NAME"] = asked.get("NAME", f"{parent_name}_ALIAS{nic_id}")
+        taken = [int(alias["ALIAS_ID"]) for alias in vectors(vm.template, "NIC_ALIAS") if alias["NIC_ID"] in others]
+        nic |= {"ALIAS_ID": str(max(taken, default=-1) + 1), "PARENT_ID": parent["NIC_ID"]}
+        nic["NAME"] = asked.get("NAME", f"NIC{parent['NIC_ID']}_ALIAS{nic_id}")
         parent["ALIAS_IDS"] = ",".join([*others, str(nic_id)])
     store.save(network)
     return nic

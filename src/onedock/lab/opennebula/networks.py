@@ -37,6 +37,25 @@ INHERITED = (
 )
 """Network attributes that a NIC takes over (INHERIT_VNET_ATTR of the default oned.conf)."""
 
+FOLLOWED = (
+    "PHYDEV",
+    "MTU",
+    "VLAN_ID",
+    "QINQ_TYPE",
+    "CVLANS",
+    "VLAN_TAGGED_ID",
+    "OUTER_VLAN_ID",
+    "INBOUND_AVG_BW",
+    "INBOUND_PEAK_BW",
+    "INBOUND_PEAK_KB",
+    "OUTBOUND_AVG_BW",
+    "OUTBOUND_PEAK_BW",
+    "OUTBOUND_PEAK_KB",
+    "SPOOFCHK",
+    "TRUST",
+)
+"""Network attributes whose change reaches NICs of VMs that run."""
+
 _FIRST_VLAN = 2
 
 
@@ -119,6 +138,40 @@ def used_groups(vm: Vm) -> list[int]:
     nics = vectors(vm.template, "NIC") + vectors(vm.template, "NIC_ALIAS")
     texts = [text for nic in nics for text in nic["SECURITY_GROUPS"].split(",") if text]
     return list(dict.fromkeys(int(text) for text in texts))
+
+
+def used_networks(vm: Vm) -> set[int]:
+    """Ids of the networks of all NICs and aliases."""
+    return {int(nic["NETWORK_ID"]) for nic in vectors(vm.template, "NIC") + vectors(vm.template, "NIC_ALIAS")}
+
+
+def changes_of(network: VirtualNetwork, template: Template) -> Vector:
+    """Which attributes that VMs follow would change with the new template: name → old value."""
+    names = [name for name in FOLLOWED if get(template, name) != get(network.template, name)]
+    return {name: get(network.template, name) for name in names}
+
+
+def take_over(vm: Vm, network: VirtualNetwork) -> bool:
+    """Give the VM's NICs what has changed in their network, except what they were given of their own.
+
+    Returns whether anything is to be told to the driver; the old values are in VNET_UPDATE then.
+    """
+    touched = False
+    for nic in vectors(vm.template, "NIC"):
+        if nic["NETWORK_ID"] != str(network.id):
+            continue
+        for name, old in network.changes.items():
+            if nic.get(name, old) != old:
+                continue
+            value = range_of(network, nic).attributes.get(name) or get(network.template, name)
+            if value:
+                nic[name] = value
+            else:
+                nic.pop(name, None)
+            touched = True
+    if touched:
+        vm.template["VNET_UPDATE"] = [dict(network.changes)]
+    return touched
 
 
 def set_rules(vm: Vm, groups: dict[int, SecurityGroup]) -> None:

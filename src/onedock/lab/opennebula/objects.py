@@ -1,6 +1,7 @@
 """The documents of the pools: what the store keeps and the other modules change."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from onedock.lab.opennebula.states import HostState, ImageState, ImageType, LcmState, VmState
 from onedock.lab.opennebula.templates import Template, Vector
@@ -139,6 +140,41 @@ class AddressRange:
 
 
 @dataclass(slots=True)
+class Progress:
+    """Which VMs have what a security group or network says now: the four lists of VM ids that OpenNebula shows."""
+
+    updated: list[int] = field(default_factory=list)
+    outdated: list[int] = field(default_factory=list)
+    updating: list[int] = field(default_factory=list)
+    error: list[int] = field(default_factory=list)
+
+    def knows(self, vm_id: int) -> bool:
+        """Whether the VM is on any list."""
+        return any(vm_id in numbers for numbers in self.lists().values())
+
+    def put(self, vm_id: int, name: Literal["updated", "outdated", "updating", "error"]) -> None:
+        """Move the VM to that list."""
+        self.remove(vm_id)
+        self.lists()[name].append(vm_id)
+
+    def remove(self, vm_id: int) -> None:
+        """Take the VM off all lists."""
+        for numbers in self.lists().values():
+            if vm_id in numbers:
+                numbers.remove(vm_id)
+
+    def commit(self, *, recover: bool) -> None:
+        """All VMs are outdated; with ``recover`` only those that failed or never answered."""
+        for numbers in (self.updating, self.error, *([] if recover else [self.updated])):
+            self.outdated += numbers
+            numbers.clear()
+
+    def lists(self) -> dict[str, list[int]]:
+        """The lists by name, in the order in which they are shown."""
+        return {"updated": self.updated, "outdated": self.outdated, "updating": self.updating, "error": self.error}
+
+
+@dataclass(slots=True)
 class VirtualNetwork:
     """A virtual network."""
 
@@ -148,6 +184,9 @@ class VirtualNetwork:
     vlan_id: str = ""
     vlan_automatic: bool = False
     ranges: list[AddressRange] = field(default_factory=list)
+    progress: Progress = field(default_factory=Progress)
+    changes: Vector = field(default_factory=dict)
+    """VNET_UPDATE: attributes on their way to VMs, with their old values."""
 
 
 @dataclass(slots=True)
@@ -157,6 +196,7 @@ class SecurityGroup:
     id: int
     name: str
     template: Template
+    progress: Progress = field(default_factory=Progress)
 
 
 @dataclass(slots=True)

@@ -16,6 +16,7 @@ from onedock.lab.opennebula import (
     lcm,
     records,
     recovery,
+    updates,
 )
 from onedock.lab.opennebula.images import Images
 from onedock.lab.opennebula.lcm import Request, Step
@@ -27,10 +28,11 @@ from onedock.lab.opennebula.states import LcmState, VmState
 from onedock.lab.opennebula.store import Store
 from onedock.lab.opennebula.templates import vectors
 from onedock.lab.opennebula.transfer import Lines, Places
+from onedock.lab.opennebula.updates import Updates
 
 ERROR_LENGTH = 100
 FIRST_PORT = 5900
-_NO_STATE = ("REBOOT", "RESET", "UPDATESG", "BACKUPCANCEL", "DRIVER_CANCEL")
+_NO_STATE = ("REBOOT", "RESET", "BACKUPCANCEL", "DRIVER_CANCEL")
 _WITH_CONTEXT = ("DEPLOY", "RESTORE")
 _STOPS, _UNDEPLOYS = (9,), (5, 6)
 
@@ -55,6 +57,7 @@ class Oned:
         self.images = images
         self.logs = logs
         self.vmm = Driver("vmm", *vmm, self.on_message)
+        self.updates = Updates(self)
         self._scripts = scripts
         self._transfers: dict[int, asyncio.Task[None]] = {}
         self._request_id = 0
@@ -115,6 +118,7 @@ class Oned:
         for command in vectors(vm.template, "QEMU_GA_EXEC"):
             command["STATUS"] = "CANCELLED"
         instantiate.release(self.store, vm)
+        updates.follow(self.store, vm)
 
     def send(self, vm: Vm, request: Request, *, about: str = "") -> None:
         """Sends one request to the driver or starts one transfer script."""
@@ -167,7 +171,8 @@ class Oned:
             self.logs.vm(vm.id, "VMM", "W", text)
             return
         ok, info = message.ok, message.payload
-        if message.type == "UPDATENIC" and not info.split()[:1]:
+        if message.type in updates.ABOUT:
+            self.updates.answered(vm, message)
             return
         if message.type == "DEPLOY" and ok:
             words = info.split()
@@ -184,7 +189,7 @@ class Oned:
             self.logs.vm(vm.id, "VMM", "W", f"Wrong state for answer {message}: {before.name}")
             return
         if not ok and message != "CLEANUP":
-            self._note_failure(vm, message, info)
+            self.note_failure(vm, message, info)
         if step.settle:
             hotplug.settle(self.store, vm, message, before, ok=ok, info=info)
             if vm.saveas:
@@ -192,7 +197,8 @@ class Oned:
                 vm.saveas = {}
         self.apply(vm, step)
 
-    def _note_failure(self, vm: Vm, message: str, info: str) -> None:
+    def note_failure(self, vm: Vm, message: str, info: str) -> None:
+        """Tell the user: in the VM's log and its ERROR attribute."""
         shown = info if info and not info.startswith("-") else ""
         text = f"{message}: {shown}" if shown else message
         if message == "TRANSFER":

@@ -147,6 +147,8 @@ ACTION_CODES = {
     "resize": 35,
     "disk-snapshot-revert": 41,
     "monitor": 44,
+    "alias-attach": 46,
+    "alias-detach": 47,
     "poff-migrate": 48,
     "poff-hard-migrate": 49,
     "nic-update": 51,
