@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tests.support.machinery import RUNNING, SHUTDOWN_POWEROFF, Machinery, RecordingLink, World
 from tests.support.specs import VM
-from tests.support.vm_xml import BRIDGED, Values, element
+from tests.support.vm_xml import BRIDGED, element
 
 from onedock.controller.intents import Channel, NewIntent
 from onedock.reconcilers.model import Desired, NodeName, Phase, Power
@@ -16,12 +16,13 @@ from onedock.reconcilers.model import Desired, NodeName, Phase, Power
 pytestmark = pytest.mark.looptime
 
 HOTPLUG_NIC = 25
-SECOND: Values = BRIDGED | {
+FIRST = dict(BRIDGED)
+SECOND = FIRST | {
     "NIC_ID": "1", "NETWORK": "storage", "BRIDGE": "onebr1", "MAC": "02:00:0a:00:01:0a", "IP": "10.0.1.10",
     "TARGET": "one-25001-1",
 }  # fmt: skip
-ALIAS: Values = {"NIC_ID": "2", "PARENT_ID": "0", "ALIAS_ID": "0", "IP": "10.0.0.77", "VN_MAD": "bridge"}
-MARK: Values = {"ATTACH": "YES"}
+ALIAS = {"NIC_ID": "2", "PARENT_ID": "0", "ALIAS_ID": "0", "IP": "10.0.0.77", "VN_MAD": "bridge"}
+MARK = {"ATTACH": "YES"}
 GROUP = element("SECURITY_GROUP_ID", "105")
 NETWORK = element("VIRTUAL_NETWORK_ID", "7")
 
@@ -60,7 +61,7 @@ async def test_attach_and_detach(world: World) -> None:
         link = controller.connect()
         await controller.deploy(link)
         before, generation = world.engine.of(), wanted(controller).generation
-        world.oned.set(VM, lcm_state=HOTPLUG_NIC, nics=(BRIDGED, SECOND | MARK))
+        world.oned.set(VM, lcm_state=HOTPLUG_NIC, nics=(FIRST, SECOND | MARK))
         assert await answered(controller, link, 2, "ATTACHNIC") == f"ATTACHNIC SUCCESS {VM} -"
         assert plugged(world) == {0: ("10.0.0.10/24",), 1: ("10.0.1.10/24",)}
         assert wanted(controller).generation == generation + 1
@@ -92,7 +93,7 @@ async def test_updates_answer_with_their_id(world: World, action: str, extra: st
     async with world.controller("worker", "delivery") as controller:
         link = controller.connect()
         await controller.deploy(link)
-        world.oned.set(VM, nics=(BRIDGED | {"MTU": "1400"},))
+        world.oned.set(VM, nics=(FIRST | {"MTU": "1400"},))
         for seq in (2, 3):  # the same twice is no harm
             assert await answered(controller, link, seq, action, extra) == f"{action} SUCCESS {VM} {said}"
             assert world.networks.networks[VM].nics[0].mtu == 1400
@@ -108,7 +109,7 @@ async def test_a_failure_leaves_everything_as_it_was(world: World, action: str, 
         await controller.deploy(link)
         before = wanted(controller)
         world.networks.unusable_devices.add("onebr1")
-        world.oned.set(VM, lcm_state=HOTPLUG_NIC, nics=(BRIDGED | {"IP": "10.0.0.11"}, SECOND))
+        world.oned.set(VM, lcm_state=HOTPLUG_NIC, nics=(FIRST | {"IP": "10.0.0.11"}, SECOND))
         answer = await answered(controller, link, 2, action, extra)
         assert answer == f"{action} FAILURE {VM} {said}the device onebr1 cannot be used"
         await asyncio.sleep(60)
@@ -127,7 +128,7 @@ async def test_what_was_half_plugged_is_gone_before_oned_hears_of_the_failure(wo
         assert wrong.spec is not None
         nic = replace(wrong.spec.network.nics[0], index=1, name="eth1")
         world.networks.networks[VM] = replace(wrong.spec.network, nics=(*wrong.spec.network.nics, nic))
-        world.oned.set(VM, lcm_state=HOTPLUG_NIC, nics=(BRIDGED, SECOND | MARK | {"VN_MAD": "elastic"}))
+        world.oned.set(VM, lcm_state=HOTPLUG_NIC, nics=(FIRST, SECOND | MARK | {"VN_MAD": "elastic"}))
         answer = await answered(controller, link, 2, "ATTACHNIC")
         assert answer.startswith(f"ATTACHNIC FAILURE {VM} NIC 1")
         assert list(plugged(world)) == [0]
@@ -138,7 +139,7 @@ async def test_an_agent_that_is_away_is_tried_again(world: World) -> None:
         link = controller.connect()
         await controller.deploy(link)
         world.networks.reachable = False
-        world.oned.set(VM, lcm_state=HOTPLUG_NIC, nics=(BRIDGED, SECOND | MARK))
+        world.oned.set(VM, lcm_state=HOTPLUG_NIC, nics=(FIRST, SECOND | MARK))
         await controller.ask(link, 2, "ATTACHNIC")
         await asyncio.sleep(60)
         assert len(link.answers) == 1
@@ -171,7 +172,7 @@ async def test_a_vm_that_died_is_not_started(world: World) -> None:
         controller.nodes.node.host_id = 1
         await controller.deploy(vmm)
         world.engine.exit(VM, exit_code=3)
-        world.oned.set(VM, lcm_state=HOTPLUG_NIC, nics=(BRIDGED, SECOND | MARK))
+        world.oned.set(VM, lcm_state=HOTPLUG_NIC, nics=(FIRST, SECOND | MARK))
         assert await answered(controller, vmm, 2, "ATTACHNIC") == f"ATTACHNIC SUCCESS {VM} -"
         world.oned.set(VM, lcm_state=RUNNING)
         await controller.until(lambda: len(im.pushed) > 0)
@@ -187,7 +188,7 @@ async def test_a_powered_off_vm_only_remembers(world: World) -> None:
         await controller.deploy(link)
         world.oned.set(VM, lcm_state=SHUTDOWN_POWEROFF)
         await answered(controller, link, 2, "SHUTDOWN")
-        world.oned.set(VM, lcm_state=65, nics=(BRIDGED, SECOND | MARK))
+        world.oned.set(VM, lcm_state=65, nics=(FIRST, SECOND | MARK))
         assert await answered(controller, link, 3, "ATTACHNIC") == f"ATTACHNIC SUCCESS {VM} -"
         await asyncio.sleep(60)
         assert world.engine.phase() is Phase.EXITED
@@ -200,7 +201,7 @@ async def test_of_a_frozen_vm_the_network_changes_and_nothing_else(world: World)
         link = controller.connect()
         await controller.deploy(link)
         world.engine.pause(VM)
-        world.oned.set(VM, lcm_state=HOTPLUG_NIC, nics=(BRIDGED, SECOND | MARK))
+        world.oned.set(VM, lcm_state=HOTPLUG_NIC, nics=(FIRST, SECOND | MARK))
         await answered(controller, link, 2, "ATTACHNIC")
         await answered(controller, link, 3, "DETACHNIC")
         assert list(plugged(world)) == [0]
@@ -211,10 +212,10 @@ async def test_files_that_stay_are_told_of(world: World) -> None:
     async with world.controller("worker", "delivery") as controller:
         link = controller.connect()
         await controller.deploy(link)
-        world.oned.set(VM, lcm_state=HOTPLUG_NIC, nics=(BRIDGED, SECOND | MARK))
+        world.oned.set(VM, lcm_state=HOTPLUG_NIC, nics=(FIRST, SECOND | MARK))
         await answered(controller, link, 2, "ATTACHNIC")
         assert not [line for line in link.lines if "resolv.conf" in line]
-        world.oned.set(VM, nics=(BRIDGED, SECOND | MARK | {"DNS": "10.0.1.1"}))
+        world.oned.set(VM, nics=(FIRST, SECOND | MARK | {"DNS": "10.0.1.1"}))
         await answered(controller, link, 3, "ATTACHNIC")
         (note,) = [line for line in link.lines if "resolv.conf" in line]
         assert note.startswith(f"LOG I {VM} ONEDock:")
@@ -228,7 +229,7 @@ async def test_a_lost_journal_is_no_obstacle(world: World) -> None:
         file.unlink()
     async with world.controller("worker", "delivery") as controller:
         link = controller.connect(session="second")
-        world.oned.set(VM, lcm_state=HOTPLUG_NIC, nics=(BRIDGED, SECOND | MARK))
+        world.oned.set(VM, lcm_state=HOTPLUG_NIC, nics=(FIRST, SECOND | MARK))
         assert await answered(controller, link, 1, "ATTACHNIC") == f"ATTACHNIC SUCCESS {VM} -"
         assert list(plugged(world)) == [0, 1]
         assert world.engine.of() == before
@@ -242,7 +243,7 @@ async def test_a_controller_that_dies_at_any_moment(world: World, moments: int, 
         link = controller.connect()
         await controller.deploy(link)
         before = wanted(controller)
-        world.oned.set(VM, lcm_state=HOTPLUG_NIC, nics=(BRIDGED, SECOND | MARK))
+        world.oned.set(VM, lcm_state=HOTPLUG_NIC, nics=(FIRST, SECOND | MARK))
         await controller.ask(link, 2, "ATTACHNIC")
         for _ in range(moments):
             await asyncio.sleep(0)
@@ -270,7 +271,7 @@ async def test_a_group_that_waited_for_the_next_controller_does_not_bring_an_old
         await controller.ask(link, 2, "UPDATESG", extra=GROUP)
         await asyncio.sleep(1)
     world.networks.reachable = True
-    world.oned.set(VM, nics=(BRIDGED, SECOND))
+    world.oned.set(VM, nics=(FIRST, SECOND))
     async with world.controller("worker", "delivery") as controller:
         link = controller.connect(session="second")
         await controller.until(lambda: len(link.answers) == 1)
