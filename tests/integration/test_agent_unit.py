@@ -2,11 +2,13 @@
 
 import os
 import re
+import subprocess
 from importlib import resources
 from pathlib import Path
 
 import pytest
 from tests.support.agent import PrivateAgent
+from tests.support.waiting import eventually
 
 from onedock.nodeside.remote import AgentClient
 from onedock.reconcilers.model import ContainerId, Network, Nic, VmId
@@ -53,8 +55,18 @@ async def test_its_capabilities_are_enough() -> None:
         async with AgentClient(agent.socket) as client:
             made = await client.ensure(NETWORK)
             assert [nic.up for nic in made.nics] == [True]
+            await client.announce(VM)
+            agent.run(["ip", "link", "set", f"one-{VM}-0", "down"])
+            subprocess.run(["ip", "netns", "delete", f"one-{VM}"], check=True)  # noqa: ASYNC221
+            await eventually(lambda: _healed(client), within=10)
+            assert "cannot be announced" not in agent.log.read_text()
             await client.bind(VM, ContainerId("ab" * 32))
             assert await client.vm_usage([(VM, ContainerId("ab" * 32), os.getpid())]) is not None
             await client.host_usage()
             await client.remove(VM)
             assert await client.list_vms() == ()
+
+
+async def _healed(client: AgentClient) -> bool:
+    found = await client.observe(VM)
+    return found is not None and found.provides(NETWORK)

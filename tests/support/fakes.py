@@ -199,6 +199,7 @@ class FakeNetworks:
         self.bindings: dict[VmId, tuple[ContainerId, ...]] = {}
         self.unusable_devices: set[str] = set()
         """Bridges and physical devices that cannot work."""
+        self.announced: list[VmId] = []
         self.links_down: set[VmId] = set()
         """VMs whose links somebody has set down by hand; ``ensure`` raises them again."""
         self.reachable = True
@@ -229,6 +230,12 @@ class FakeNetworks:
         await self._answer()
         self.networks.pop(vm, None)
         self.bindings.pop(vm, None)
+
+    async def announce(self, vm: VmId) -> None:
+        await self._answer()
+        if vm not in self.networks:
+            raise NotFoundError(f"VM {vm} has no namespace")
+        self.announced.append(vm)
 
     async def list_vms(self) -> tuple[VmId, ...]:
         await self._answer()

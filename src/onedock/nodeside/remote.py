@@ -8,6 +8,7 @@ import aiohttp
 from pydantic import TypeAdapter, ValidationError
 
 from onedock.nodeside.checkup import Checkup
+from onedock.nodeside.heals import Heals
 from onedock.reconcilers.errors import NotFoundError, TerminalError, TransientError
 from onedock.reconcilers.model import (
     ContainerId,
@@ -26,6 +27,7 @@ _FACTS: TypeAdapter[HostFacts] = TypeAdapter(HostFacts)
 _HOST_USAGE: TypeAdapter[HostUsage] = TypeAdapter(HostUsage)
 _CONTAINERS: TypeAdapter[Sequence[tuple[VmId, ContainerId, int]]] = TypeAdapter(Sequence[tuple[VmId, ContainerId, int]])
 _CHECKUP: TypeAdapter[Checkup] = TypeAdapter(Checkup)
+_HEALS: TypeAdapter[Heals] = TypeAdapter(Heals)
 _USAGES: TypeAdapter[tuple[VmUsage, ...]] = TypeAdapter(tuple[VmUsage, ...])
 _JSON: TypeAdapter[dict[str, Any]] = TypeAdapter(dict[str, Any])
 
@@ -75,6 +77,14 @@ class AgentClient:
     async def remove(self, vm: VmId) -> None:
         """See ``ports.Networks.remove``."""
         await self._call("DELETE", f"/vms/{vm}")
+
+    async def announce(self, vm: VmId) -> None:
+        """See ``ports.Networks.announce``. NotFoundError: the VM has no namespace."""
+        await self._call("POST", f"/vms/{vm}/announce")
+
+    async def heals(self, *, since: int = 0) -> Heals:
+        """Networks that were put back since the agent's start; the latest of those numbered above ``since``."""
+        return await self._get(f"/heals?since={since}", _HEALS)
 
     async def list_vms(self) -> tuple[VmId, ...]:
         """See ``ports.Networks.list_vms``."""

@@ -91,6 +91,10 @@ class Networks(Protocol):
         """Remove namespace, links, bindings and what was kept on disk; absent is success."""
         ...
 
+    async def announce(self, vm: VmId) -> None:
+        """Tell the neighbours of a VM that was plugged where its addresses are now. NotFoundError: it was not."""
+        ...
+
     async def list_vms(self) -> tuple[VmId, ...]:
         """VMs whose networks this node has made, or begun to make, and not removed yet."""
         ...

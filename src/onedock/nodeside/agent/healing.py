@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from onedock.nodeside.agent.notices import Cause
+from onedock.nodeside.heals import Cause, Healed, Heals
 from onedock.reconcilers.errors import OnedockError
 from onedock.reconcilers.model import VmId
 
@@ -22,20 +22,6 @@ _AT_A_TIME = 4
 """Fewer than the agent has threads: those who ask for networks are served meanwhile."""
 _REMEMBERED = 200
 _STEPS_LOGGED = 12
-
-
-@dataclass(frozen=True, slots=True)
-class Healed:
-    """One network that was put back."""
-
-    number: int
-    """Counts up from 1 since the agent's start."""
-    vm: VmId
-    cause: Cause
-    steps: tuple[str, ...]
-    """What was done, in words."""
-    seconds: float
-    """From the first notification until it was as wanted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +53,7 @@ class Healer:
         self._past: dict[VmId, _Past] = {}
         self._turns = asyncio.Semaphore(_AT_A_TIME)
         self._recent: deque[Healed] = deque(maxlen=_REMEMBERED)
-        self.counts: Counter[Cause] = Counter()
-        """Networks put back since the agent's start, by what told that they were broken."""
+        self._counts: Counter[Cause] = Counter()
 
     def mark(self, vm: VmId, cause: Cause) -> None:
         """The VM's network may be broken."""
@@ -87,9 +72,9 @@ class Healer:
         if timer := self._timers.pop(vm, None):
             timer.cancel()
 
-    def recent(self, since: int) -> tuple[Healed, ...]:
-        """The latest of those numbered above ``since``."""
-        return tuple(one for one in self._recent if one.number > since)
+    def heals(self, since: int) -> Heals:
+        """All counts, and the latest heals of those numbered above ``since``."""
+        return Heals(dict(self._counts), tuple(one for one in self._recent if one.number > since))
 
     async def look(self, vm: VmId, cause: Cause) -> None:
         """Look now, and again later when it fails."""
@@ -146,8 +131,8 @@ class Healer:
         if not steps:
             return
         now = self._loop.time()
-        healed = Healed(self.counts.total() + 1, vm, mark.cause, steps, round(now - mark.since, 3))
-        self.counts[mark.cause] += 1
+        healed = Healed(self._counts.total() + 1, vm, mark.cause, steps, round(now - mark.since, 3))
+        self._counts[mark.cause] += 1
         self._recent.append(healed)
         log.info(
             "network healed", vm=vm, cause=mark.cause, what=steps[:_STEPS_LOGGED], steps=len(steps),

@@ -7,7 +7,8 @@ that belong to nobody else and begin each job with ``enter_home``.
 import ctypes
 import os
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 DIRECTORY = Path("/run/netns")
@@ -23,6 +24,9 @@ _SYSCTL = (
     ("ipv6/conf/all/ndisc_notify", "1"),
     # Without it, the kernel takes all other addresses of a subnet away together with the first.
     ("ipv4/conf/all/promote_secondaries", "1"),
+    # Links are born with it: a router on the network configures those NICs only that are told to listen.
+    ("ipv6/conf/default/accept_ra", "0"),
+    ("ipv6/conf/default/autoconf", "0"),
 )
 
 _directory_lock = threading.Lock()
@@ -69,6 +73,18 @@ def put_back(name: str, descriptor: int) -> None:
 def enter_home() -> None:
     """Bring the calling thread into the namespace of the process."""
     _enter(Path("/proc/self/ns/net"))
+
+
+@contextmanager
+def at_home() -> Iterator[None]:
+    """The calling thread is in the namespace of the process for a moment."""
+    before = current()
+    try:
+        enter_home()
+        yield
+    finally:
+        _check(_libc.setns(before, _CLONE_NEWNET), "setns", "the namespace before")
+        os.close(before)
 
 
 def enter(name: str) -> None:

@@ -12,17 +12,18 @@ from typing import ParamSpec, TypeVar
 import structlog
 
 from onedock.nodeside.agent import namespaces, netlink
+from onedock.nodeside.agent.announce import announce, newly_placed
 from onedock.nodeside.agent.describe import describe
 from onedock.nodeside.agent.dhcp import DhcpClients
 from onedock.nodeside.agent.healing import Healer
 from onedock.nodeside.agent.locks import NamedLocks
-from onedock.nodeside.agent.notices import Cause
 from onedock.nodeside.agent.seen import Seen
 from onedock.nodeside.agent.steps import Step
 from onedock.nodeside.agent.steps.words import in_words
 from onedock.nodeside.agent.store import Kept, Store, write_atomically
 from onedock.nodeside.agent.validate import check_container, check_network, check_vm
 from onedock.nodeside.agent.watch import Watch
+from onedock.nodeside.heals import Cause
 from onedock.reconcilers.errors import NotFoundError, OnedockError, TerminalError, TransientError
 from onedock.reconcilers.model import ContainerId, Network, ObservedNetwork, VmId, namespace_name
 
@@ -32,6 +33,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _THREADS = 8
+_ANNOUNCEMENTS, _ANNOUNCEMENT_S = 3, 0.1
+"""Number and distance, for a VM that came from another node: the first ones may be lost on the way."""
 
 
 class NodeNetworks:
@@ -111,6 +114,17 @@ class NodeNetworks:
             await asyncio.to_thread(self._store.keep_container, vm, container)
             self._write_binding(vm, container)
 
+    async def announce(self, vm: VmId) -> None:
+        """Tell the VM's neighbours where its addresses are, several times. NotFoundError: it has no network here."""
+        check_vm(vm)
+        for number in range(_ANNOUNCEMENTS):
+            await asyncio.sleep(_ANNOUNCEMENT_S if number else 0)
+            async with self._vms.hold([str(vm)]):
+                kept = self._store.get(vm)
+                if kept is None or not namespaces.exists(namespace_name(vm)):
+                    raise NotFoundError(f"VM {vm} has no network namespace on this node; make its network first")
+                await self._in_thread(announce, vm, self._dhcp.with_leases(kept.network).nics)
+
     async def remove(self, vm: VmId) -> None:
         """Remove bindings, links, namespace, unused bridges of ours and the memory; absent is success."""
         check_vm(vm)
@@ -152,10 +166,10 @@ class NodeNetworks:
             if kept is None or kept.removing:
                 return ()
             _, steps = await self._make(kept.network)
-            return tuple(map(in_words, steps))
+            return steps
 
-    async def _make(self, network: Network) -> tuple[Seen, list[Step]]:
-        """Make it so, for who holds the VM's lock. Returns what is there then, and what had to be done."""
+    async def _make(self, network: Network) -> tuple[Seen, tuple[str, ...]]:
+        """Make it so, for who holds the VM's lock. Returns what is there then, and what had to be done, in words."""
         vm = network.vm
         earlier, known = await self._earlier(vm), self._store.get(vm)
         async with self._bridges.hold(_bridges_of(network) | _bridges_of(earlier)):
@@ -175,17 +189,24 @@ class NodeNetworks:
         await self._dhcp.serve(network)
         return made
 
-    def _settle_and_ensure(self, network: Network) -> tuple[Seen, list[Step]]:
+    def _settle_and_ensure(self, network: Network) -> tuple[Seen, tuple[str, ...]]:
         """In a thread: every look comes after all that was heard, so that our own doing makes nothing due."""
         done: list[Step] = []
 
-        def settle(steps: tuple[Step, ...]) -> None:
+        def changed(steps: tuple[Step, ...]) -> None:
             done.extend(steps)
-            self._watch.settle(network.vm)
-            self.healer.clear(network.vm)
+            self._settle(network.vm)
 
-        settle(())
-        return netlink.ensure(network, settle), done
+        named = self._settle(network.vm)
+        seen = netlink.ensure(network, changed)
+        if placed := newly_placed(network, done):
+            announce(network.vm, placed)
+        return seen, (*named, *map(in_words, done))
+
+    def _settle(self, vm: VmId) -> tuple[str, ...]:
+        named = self._watch.settle(vm)
+        self.healer.clear(vm)
+        return (f"put back name {namespace_name(vm)}",) if named else ()
 
     def _described(self, vm: VmId, seen: Seen) -> ObservedNetwork | None:
         kept = self._store.get(vm)

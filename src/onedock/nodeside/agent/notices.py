@@ -7,7 +7,8 @@ themselves, and nothing has to be put back for them.
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from enum import StrEnum
+
+from onedock.nodeside.heals import Cause
 
 LOOPBACK = 1
 
@@ -39,25 +40,6 @@ _IFA_FLAGS = 8
 _TCA_KIND = 1
 _NFTA_TABLE = 1
 """The table's name has this number in messages of tables, chains, rules, sets, elements and objects alike."""
-
-
-class Cause(StrEnum):
-    """Why a VM's network is looked at."""
-
-    LINK = "link"
-    PORT = "port"
-    """What a bridge does with one of its ports: VLANs, membership."""
-    ADDRESS = "address"
-    ROUTE = "route"
-    QDISC = "qdisc"
-    FILTER = "filter"
-    NAMESPACE = "namespace"
-    OVERRUN = "overrun"
-    """Notifications were lost."""
-    START = "start"
-    """The agent was not there to see it."""
-    RETRY = "retry"
-    """The last attempt failed."""
 
 
 @dataclass(frozen=True, slots=True)

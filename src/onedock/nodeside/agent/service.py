@@ -50,6 +50,8 @@ class Service:
                 web.put("/vms/{vm}/network", self.ensure),
                 web.put("/vms/{vm}/containers/{container}", self.bind),
                 web.delete("/vms/{vm}", self.remove),
+                web.post("/vms/{vm}/announce", self.announce),
+                web.get("/heals", self.heals),
                 web.get("/host/usage", self.host_usage),
                 web.get("/host/checkup", self.checkup),
                 web.post("/usage", self.usage),
@@ -89,6 +91,15 @@ class Service:
         """Remove everything of a VM."""
         await self._networks.remove(_vm(request))
         return web.Response(status=204)
+
+    async def announce(self, request: web.Request) -> web.Response:
+        """Tell a VM's neighbours where its addresses are now."""
+        await self._networks.announce(_vm(request))
+        return web.Response(status=204)
+
+    async def heals(self, request: web.Request) -> web.Response:
+        """What was put back."""
+        return _json(self._networks.healer.heals(_number("since", request.query.get("since", "0"))))
 
     async def host_usage(self, _: web.Request) -> web.Response:
         """Load of the node."""
@@ -131,10 +142,13 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
 
 
 def _vm(request: web.Request) -> VmId:
-    text = request.match_info["vm"]
+    return VmId(_number("VM id", request.match_info["vm"]))
+
+
+def _number(what: str, text: str) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) <= 10):
-        raise InvalidRequestError(f"{text[:40]!r} is no VM id; it must be a number")
-    return VmId(int(text))
+        raise InvalidRequestError(f"{text[:40]!r} is no {what}; it must be a number")
+    return int(text)
 
 
 def _parse(adapter: TypeAdapter[T], body: bytes) -> T:

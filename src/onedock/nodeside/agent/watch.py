@@ -17,7 +17,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from onedock.nodeside.agent import namespaces
-from onedock.nodeside.agent.notices import Cause, Notice, parse
+from onedock.nodeside.agent.notices import Notice, parse
+from onedock.nodeside.heals import Cause
 from onedock.reconcilers.model import VmId, namespace_name
 
 _LINK, _TC, _IPV4_ADDRESS, _IPV4_ROUTE, _IPV6_ADDRESS, _IPV6_ROUTE = 1, 4, 5, 7, 9, 11
@@ -70,21 +71,24 @@ class Watch:
             for name in wanted:
                 self._users[name].add(vm)
 
-    def settle(self, vm: VmId) -> None:
-        """Hear everything that was said until now, of a new namespace from now on; its name is put back if need be.
+    def settle(self, vm: VmId) -> bool:
+        """Hear everything that was said until now, of a new namespace from now on.
 
         Call this before looking at what is there: what is due after it was said later. The calling thread must
-        belong to namespaces; it stands in that of the VM afterwards, if there is one.
+        belong to namespaces; it stands in that of the VM afterwards, if there is one. Returns whether the namespace
+        had lost its name, which it has again.
         """
         name = namespace_name(vm)
         watched = self._vms.get(vm)
-        if watched is not None and not namespaces.is_at(name, watched.inode):
+        nameless = watched is not None and not namespaces.is_at(name, watched.inode)
+        if watched is not None and nameless:
             namespaces.put_back(name, watched.namespace)
         if watched is None and namespaces.exists(name):
             watched = self._vms[vm] = self._listen(vm)
         self._host.read()
         if watched is not None:
             watched.subscription.read()
+        return nameless
 
     def forget(self, vm: VmId) -> None:
         """Hear no more of a VM, and let go of its namespace."""

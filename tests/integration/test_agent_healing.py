@@ -1,0 +1,241 @@
+"""Whatever somebody does to a VM's network is undone by the agent, unasked and soon; its own doing is no damage."""
+
+import asyncio
+import json
+import os
+import subprocess
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.support.agent import PrivateAgent
+from tests.support.leaks import assert_nothing_leaked, snapshot
+from tests.support.waiting import eventually
+
+from onedock.nodeside.remote import AgentClient
+from onedock.reconcilers.model import Network, Nic, VmId
+
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root"),
+]
+
+A, B = VmId(240010), VmId(240011)
+BRIDGE = "odt-heal0"
+SOON_S = 3.0
+"""Bound of the tests on a loaded machine; an idle one needs some 0.2 s."""
+Damage = Callable[[PrivateAgent], object]
+
+
+def nic(vm: VmId, index: int = 0, **changes: Any) -> Nic:
+    fields: dict[str, Any] = {
+        "index": index,
+        "name": f"eth{index}",
+        "host_name": f"one-{vm}-{index}",
+        "mac": f"02:00:0a:50:{index:02x}:{vm % 250:02x}",
+        "bridge": BRIDGE,
+        "addresses": (f"10.80.{index}.{vm % 250}/16", f"fd80::{index}:{vm % 250}/64"),
+        "gateways": ("10.80.255.254", "fd80::ffff") if index == 0 else (),
+        "mtu": 1400,
+    }
+    return Nic(**fields | changes)
+
+
+WANTED = Network(A, (nic(A), nic(A, 1)))
+NEIGHBOUR = Network(B, (nic(B),))
+TARGET = nic(B).addresses[0].partition("/")[0]
+
+
+@pytest.fixture
+def agent() -> Iterator[PrivateAgent]:
+    before = snapshot()
+    with PrivateAgent() as running:
+        yield running
+    assert_nothing_leaked(before, snapshot())
+
+
+@pytest.fixture
+async def client(agent: PrivateAgent) -> AsyncIterator[AgentClient]:
+    async with AgentClient(agent.socket) as connected:
+        yield connected
+        if agent.alive:
+            for vm in await connected.list_vms():
+                await connected.remove(vm)
+
+
+@pytest.fixture
+async def whole(client: AgentClient) -> AgentClient:
+    assert (await client.ensure(WANTED)).provides(WANTED)
+    await client.ensure(NEIGHBOUR)
+    return client
+
+
+def in_vm(*argv: str) -> Damage:
+    return lambda agent: agent.run(["ip", *argv], netns=f"one-{A}")
+
+
+def on_node(*argv: str) -> Damage:
+    return lambda agent: agent.run(["ip", *argv])
+
+
+def name_deleted(_: PrivateAgent) -> None:
+    subprocess.run(["ip", "netns", "del", f"one-{A}"], check=True)
+
+
+def name_unmounted(_: PrivateAgent) -> None:
+    subprocess.run(["umount", f"/run/netns/one-{A}"], check=True)
+
+
+def name_taken(_: PrivateAgent) -> None:
+    subprocess.run(["ip", "netns", "del", f"one-{A}"], check=True)
+    subprocess.run(["ip", "netns", "add", f"one-{A}"], check=True)
+
+
+def all_unplugged(agent: PrivateAgent) -> None:
+    for name in ports(agent):
+        agent.run(["ip", "link", "set", name, "nomaster"])
+
+
+def ports(agent: PrivateAgent) -> list[str]:
+    return [link["ifname"] for link in agent.ip("link", "show", "master", BRIDGE)]
+
+
+def inode() -> int:
+    return Path(f"/run/netns/one-{A}").stat().st_ino
+
+
+def pings(agent: PrivateAgent) -> bool:
+    argv = ["busybox", "ping", "-c", "1", "-W", "1", TARGET]
+    try:
+        agent.run(argv, netns=f"one-{A}")
+    except subprocess.CalledProcessError:
+        return False
+    return True
+
+
+async def is_whole(client: AgentClient) -> bool:
+    found = [await client.observe(wanted.vm) for wanted in (WANTED, NEIGHBOUR)]
+    return all(one is not None and one.provides(want) for one, want in zip(found, (WANTED, NEIGHBOUR), strict=True))
+
+
+def logged(agent: PrivateAgent, event: str) -> list[dict[str, Any]]:
+    lines = [line for line in agent.log.read_text().splitlines() if event in line]
+    return [json.loads(line) for line in lines]
+
+
+DAMAGES: dict[str, tuple[str, Damage]] = {
+    "address deleted": ("address", in_vm("addr", "del", "10.80.0.10/16", "dev", "eth0")),
+    "IPv6 address deleted": ("address", in_vm("addr", "del", nic(A).addresses[1], "dev", "eth0")),
+    "address added": ("address", in_vm("addr", "add", "10.80.9.9/16", "dev", "eth0")),
+    "all addresses": ("address", in_vm("addr", "flush", "dev", "eth0")),
+    "gateway deleted": ("route", in_vm("route", "del", "default")),
+    "IPv6 gateway deleted": ("route", in_vm("-6", "route", "del", "default")),
+    "second gateway": ("route", in_vm("route", "add", "default", "via", "10.80.3.3", "proto", "static")),
+    "link deleted inside": ("link", in_vm("link", "del", "eth0")),
+    "link deleted outside": ("link", on_node("link", "del", f"one-{A}-0")),
+    "link down inside": ("link", in_vm("link", "set", "eth0", "down")),
+    "link down outside": ("link", on_node("link", "set", f"one-{A}-0", "down")),
+    "loopback down": ("link", in_vm("link", "set", "lo", "down")),
+    "renamed outside": ("link", on_node("link", "set", f"one-{A}-0", "name", "odt-renamed")),
+    "MTU inside": ("link", in_vm("link", "set", "eth0", "mtu", "1300")),
+    "MTU outside": ("link", on_node("link", "set", f"one-{A}-0", "mtu", "1300")),
+    "MAC": ("link", in_vm("link", "set", "eth0", "address", "02:00:00:00:00:99")),
+    "unplugged": ("link", on_node("link", "set", f"one-{A}-0", "nomaster")),
+    "all unplugged": ("link", all_unplugged),
+    "bridge down": ("link", on_node("link", "set", BRIDGE, "down")),
+    "bridge deleted": ("link", on_node("link", "del", BRIDGE)),
+    "name deleted": ("namespace", name_deleted),
+    "name unmounted": ("namespace", name_unmounted),
+    "name taken": ("namespace", name_taken),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+async def test_it_is_undone_within_a_second(agent: PrivateAgent, whole: AgentClient, damage: str) -> None:
+    cause, make = DAMAGES[damage]
+    before = inode()
+    make(agent)
+    began = time.monotonic()
+    healed = await eventually(lambda: logged(agent, "network healed"), within=SOON_S)
+    await eventually(lambda: is_whole(whole), within=SOON_S)
+    assert time.monotonic() - began < SOON_S
+    assert pings(agent)
+    assert inode() == before, "the container lives in it"
+    assert {one["cause"] for one in healed} <= {cause, "port", "address", "route"}
+    [first] = [one for one in healed if one["vm"] == A][:1] or healed[:1]
+    assert first["what"]
+
+
+async def test_what_the_agent_does_itself_is_no_damage(agent: PrivateAgent, client: AgentClient) -> None:
+    vms = [VmId(240100 + number) for number in range(12)]
+    await asyncio.gather(*(client.ensure(Network(vm, (nic(vm), nic(vm, 1)))) for vm in vms))
+    await client.ensure(Network(vms[0], (nic(vms[0]), nic(vms[0], 1, addresses=()), nic(vms[0], 2))))
+    await asyncio.gather(*(client.remove(vm) for vm in vms[6:]))
+    with pytest.raises(AssertionError):
+        await eventually(lambda: logged(agent, "network healed"), within=1.0)
+    assert (await client.heals()).counts == {}
+    assert await client.list_vms() == tuple(vms[:6])
+
+
+async def test_it_is_counted_and_told(agent: PrivateAgent, whole: AgentClient) -> None:
+    agent.run(["ip", "addr", "del", "10.80.0.10/16", "dev", "eth0"], netns=f"one-{A}")
+    await eventually(lambda: logged(agent, "network healed"), within=SOON_S)
+    told = await whole.heals()
+    [healed] = told.recent
+    assert told.counts == {"address": 1}
+    assert (healed.number, healed.vm, healed.cause) == (1, A, "address")
+    assert "add address eth0 10.80.0.10/16" in healed.steps
+    assert (await whole.heals(since=1)).recent == ()
+
+
+async def test_who_undoes_it_for_ever_is_named_and_not_raced(agent: PrivateAgent, whole: AgentClient) -> None:
+    script = f"while :; do ip link set one-{A}-0 down; sleep 0.05; done"
+    rival = subprocess.Popen(["nsenter", f"--net=/run/netns/{agent.netns}", "sh", "-c", script])  # noqa: ASYNC220
+    try:
+        complaints = await eventually(lambda: _at_least(2, logged(agent, "something on the node undoes")), within=10)
+        assert complaints[0]["what"] == [f"raise host link one-{A}-0"]
+        assert [one["next_look_s"] for one in complaints[:2]] == [1.0, 2.0]
+        assert len(logged(agent, "network healed")) < 8
+    finally:
+        rival.kill()
+        rival.wait()
+    await eventually(lambda: is_whole(whole), within=10)
+
+
+async def test_damage_while_the_agent_is_down_is_found_at_its_start(agent: PrivateAgent, whole: AgentClient) -> None:
+    await asyncio.to_thread(agent.kill)
+    agent.run(["ip", "addr", "flush", "dev", "eth0"], netns=f"one-{A}")
+    agent.run(["ip", "link", "set", f"one-{B}-0", "nomaster"])
+    await asyncio.to_thread(agent.start)
+    assert await is_whole(whole)
+    assert (await whole.heals()).counts == {"start": 2}
+    agent.run(["ip", "link", "set", f"one-{B}-0", "down"])
+    await eventually(lambda: is_whole(whole), within=SOON_S)
+
+
+async def test_a_removal_is_not_healed(agent: PrivateAgent, whole: AgentClient) -> None:
+    agent.run(["ip", "link", "set", f"one-{A}-0", "down"])
+    await whole.remove(A)
+    agent.run(["ip", "link", "set", f"one-{B}-0", "down"])
+    await eventually(lambda: logged(agent, "network healed"), within=SOON_S)
+    assert not Path(f"/run/netns/one-{A}").exists()
+    assert await whole.list_vms() == (B,)
+
+
+async def test_a_bridge_of_many_comes_back_for_all(agent: PrivateAgent, client: AgentClient) -> None:
+    vms = [VmId(240200 + number) for number in range(20)]
+    await asyncio.gather(*(client.ensure(Network(vm, (nic(vm),))) for vm in vms))
+    agent.run(["ip", "link", "del", BRIDGE])
+    assert await eventually(lambda: _healed(client, len(vms)), within=SOON_S) == len(vms), "each once"
+    assert len(ports(agent)) == len(vms)
+
+
+async def _healed(client: AgentClient, count: int) -> int | None:
+    found = sum((await client.heals()).counts.values())
+    return found if found >= count else None
+
+
+def _at_least(count: int, found: list[dict[str, Any]]) -> list[dict[str, Any]] | None:
+    return found if len(found) >= count else None
