@@ -206,7 +206,7 @@ async def phydev_missing(scene: Scene) -> AsyncIterator[int]:
 
 @asynccontextmanager
 async def nic_driver_unsupported(scene: Scene) -> AsyncIterator[int]:
-    network = f'NAME="ovs-{time.time_ns()}"\nVN_MAD="ovswitch"\nBRIDGE="ovs0"\n'
+    network = f'NAME="elastic-{time.time_ns()}"\nVN_MAD="elastic"\nBRIDGE="br0"\n'
     network += 'AR=[TYPE="IP4", IP="10.79.0.10", SIZE="9"]'
     number = await scene.cloud.one.call("one.vn.allocate", network, -1)
     async with scene.vm(nic=False, more=f'NIC=[NETWORK_ID="{number}"]\nCONTEXT=[NETWORK="YES"]\n') as vm:
@@ -436,7 +436,7 @@ TABLE = (
     Row(controller_down, "the controller does not run", "the controller does not run"),
     Row(settings_broken, "stop_grass_s", "stop_grass_s"),
     Row(phydev_missing, "DEPLOY failed: physical device nosuch0 is missing", OF_THE_VM),
-    Row(nic_driver_unsupported, "DEPLOY failed: .*VN_MAD='ovswitch' is not supported", OF_THE_VM),
+    Row(nic_driver_unsupported, "DEPLOY failed: .*VN_MAD='elastic' is not supported", OF_THE_VM),
     Row(link_name_taken, "DEPLOY failed: link one-.*-0 exists on this node and is not ONEDock's", OF_THE_VM),
     Row(foreign_container, "DEPLOY failed: the name one-.* is taken by a container that is not ONEDock's", OF_THE_VM),
     Row(not_placed, "OpenNebula has not placed the VM on a host"),
