@@ -85,7 +85,7 @@ def new_network(number: int, template: Template) -> VirtualNetwork:
         bridge = f"onebr.{vlan}" if driver == "802.1Q" else f"onebr{number}"
     defaults: Template = {
         "BRIDGE": [bridge],
-        "BRIDGE_TYPE": ["linux"],
+        "BRIDGE_TYPE": ["openvswitch" if driver.startswith("ovswitch") else "linux"],
         "OUTER_VLAN_ID": [""],
         "PHYDEV": [""],
         "SECURITY_GROUPS": ["0"],
