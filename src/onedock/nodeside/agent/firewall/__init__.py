@@ -1,0 +1,1 @@
+"""Security groups and filters against forged packets, by nftables."""

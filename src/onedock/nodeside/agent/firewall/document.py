@@ -1,0 +1,127 @@
+"""A transaction of nftables in its JSON form (libnftables-json(5)), and the expressions that the rules use."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+Expression = dict[str, Any]
+Table = tuple[str, str]
+"""Family and name."""
+
+
+@dataclass(frozen=True)
+class Ruleset:
+    """What ``nft -j -f -`` is given: replaces all of its tables at once, or does nothing."""
+
+    tables: tuple[Table, ...]
+    text: str
+    unguarded: str | None = None
+    """The same without the chains at egress, for kernels before 5.16; None when it has none anyway."""
+
+    @cached_property
+    def digest(self) -> str:
+        """A hash of the text."""
+        return hashlib.sha256(self.text.encode()).hexdigest()[:16]
+
+
+class Document:
+    """Commands for one table, in order; the table is emptied first if it exists."""
+
+    def __init__(self, family: str, name: str) -> None:
+        self.table = (family, name)
+        self._place = {"family": family, "table": name}
+        self._counters: set[str] = set()
+        table = {"table": {"family": family, "name": name}}
+        # Deleting what does not exist would fail, adding what exists does not.
+        self.commands: list[Expression] = [{"add": table}, {"delete": table}, {"add": table}]
+
+    def base_chain(self, name: str, hook: str, priority: int, device: str | None = None) -> None:
+        """A chain that packets enter; what reaches its end passes."""
+        bound = {} if device is None else {"dev": device}
+        self._add("chain", name=name, type="filter", hook=hook, prio=priority, policy="accept", **bound)
+
+    def chain(self, name: str) -> None:
+        """A chain that rules lead to."""
+        self._add("chain", name=name)
+
+    def add_set(self, name: str, kind: list[str], elements: list[Any], *flags: str) -> None:
+        """A named set of values of one type, or of several side by side; without elements, nothing is in it."""
+        optional: Expression = {"flags": list(flags)} if flags else {}
+        if elements:
+            optional["elem"] = elements
+        self._add("set", name=name, type=kind if len(kind) > 1 else kind[0], **optional)
+
+    def rule(self, chain: str, *expressions: Expression, count: str | None = None) -> None:
+        """A rule at the end of a chain: conditions, then the verdict; ``count`` names the counter of its hits.
+
+        Counters are objects of their own: rules may share one, and what a rule's dump shows does not change with
+        every packet.
+        """
+        *conditions, verdict = expressions
+        counted = [] if count is None else [{"counter": count}]
+        if count is not None and count not in self._counters:
+            self._counters.add(count)
+            self._add("counter", name=count)
+        self._add("rule", chain=chain, expr=[*conditions, *counted, verdict])
+
+    def _add(self, what: str, **values: Any) -> None:
+        self.commands.append({"add": {what: {**self._place, **values}}})
+
+
+def text(documents: Iterable[Document]) -> str:
+    """The JSON of one transaction."""
+    commands = [command for document in documents for command in document.commands]
+    return json.dumps({"nftables": commands}, separators=(",", ":"))
+
+
+def removal(tables: Iterable[Table]) -> str:
+    """The JSON of a transaction that removes tables, all of which exist."""
+    commands = [{"delete": {"table": {"family": family, "name": name}}} for family, name in tables]
+    return json.dumps({"nftables": commands})
+
+
+ACCEPT: Expression = {"accept": None}
+DROP: Expression = {"drop": None}
+RETURN: Expression = {"return": None}
+
+
+def goto(chain: str) -> Expression:
+    """Go on in another chain, and do not come back."""
+    return {"goto": {"target": chain}}
+
+
+def jump(chain: str) -> Expression:
+    """Go on in another chain, and come back from its end."""
+    return {"jump": {"target": chain}}
+
+
+def meta(key: str) -> Expression:
+    """Something the kernel knows about a packet."""
+    return {"meta": {"key": key}}
+
+
+def field(protocol: str, name: str) -> Expression:
+    """A header's field, such as ``ip saddr``. It implies that the packet has the header."""
+    return {"payload": {"protocol": protocol, "field": name}}
+
+
+def raw(base: str, offset: int, length: int) -> Expression:
+    """Bits from the beginning of the link's (``ll``), network (``nh``) or transport (``th``) header."""
+    return {"payload": {"base": base, "offset": offset, "len": length}}
+
+
+def is_(left: Expression, right: Any) -> Expression:
+    """The value is the one given, or in the set ``@name``, or one of a list."""
+    return {"match": {"op": "==", "left": left, "right": _choice(right)}}
+
+
+def is_not(left: Expression, right: Any) -> Expression:
+    """The value is another one, or not in the set."""
+    return {"match": {"op": "!=", "left": left, "right": _choice(right)}}
+
+
+def _choice(right: Any) -> Any:
+    return {"set": right} if isinstance(right, list) else right

@@ -1,0 +1,184 @@
+"""What a VM may not forge, at the node's side of its NICs: nothing in the namespace can change it. Stateless.
+
+The bandwidth of raw frames is limited here too, because those may bypass the queue that shapes all others.
+"""
+
+from dataclasses import dataclass
+from ipaddress import IPv6Address, ip_interface
+
+from onedock.nodeside.agent.firewall import dhcp
+from onedock.nodeside.agent.firewall.document import (
+    ACCEPT,
+    DROP,
+    RETURN,
+    Document,
+    Expression,
+    field,
+    goto,
+    is_,
+    is_not,
+    jump,
+    meta,
+    raw,
+)
+from onedock.reconcilers.model import Nic, VmId
+from onedock.reconcilers.nic_parts import Bandwidth, Method
+
+_ICMPV6 = 58
+_SOLICIT_ROUTER, _ADVERTISE_ROUTER, _SOLICIT, _ADVERTISE, _REDIRECT, _LISTEN = 133, 134, 135, 136, 137, 143
+_UNSPECIFIED = "::"
+
+_VLAN_TAGS = [0x8100, 0x88A8]
+_ETHER_TYPE = raw("ll", 96, 16)
+"""As sent, while ``meta protocol`` is that of what is inside of a tag."""
+
+_ND_TARGET = raw("th", 64, 128)
+_ND_TARGET_SUFFIX = raw("th", 128, 64)
+_SOURCE_SUFFIX = raw("nh", 128, 64)
+_SOURCE_LINK, _TARGET_LINK, _NONCE = 0x0101, 0x0201, 0x0E01
+"""Type and length of an option of neighbour discovery; eight bytes each."""
+
+_SPARE = 1.25
+"""The shaper counts the Ethernet header and its bucket is finer: it must always be the one that acts."""
+_LEAST_BURST = 256 * 1024
+"""Four of the largest packets that segmentation offload makes."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Own:
+    """What a NIC may say it is."""
+
+    mac: str
+    net4: list[str]
+    net6: list[str]
+    suffix: int | None
+    """With addresses by router advertisement, whatever their prefix: the lower half."""
+
+
+def table_name(vm: VmId) -> str:
+    """The VM's table in the agent's namespace."""
+    return f"onedock-{vm}"
+
+
+def is_watched(nic: Nic) -> bool:
+    """Whether the node has to look at what the NIC sends."""
+    return nic.spoofing.mac or nic.spoofing.ip or nic.outbound is not None
+
+
+def watch(vm: VmId, nics: list[Nic]) -> Document:
+    """The table with a chain for each NIC."""
+    table = Document("netdev", table_name(vm))
+    for nic in nics:
+        chain = nic.host_name
+        own = _own(nic)
+        if nic.spoofing.ip:
+            table.add_set(f"{chain}.net4", ["ipv4_addr"], own.net4)
+            table.add_set(f"{chain}.net6", ["ipv6_addr"], own.net6)
+        table.base_chain(chain, "ingress", 0, nic.host_name)
+        if nic.outbound is not None:
+            table.rule(chain, _over(nic.outbound), DROP, count=f"{chain}.rate")
+        if nic.spoofing.mac:
+            table.rule(chain, is_not(field("ether", "saddr"), own.mac), DROP, count=f"{chain}.mac")
+        if (nic.spoofing.mac or nic.spoofing.ip) and not _wants_tags(nic):
+            table.rule(chain, is_(_ETHER_TYPE, _VLAN_TAGS), DROP, count=f"{chain}.vlan")
+        if nic.spoofing.ip:
+            table.rule(chain, is_not(meta("protocol"), ["ip", "ip6", "arp"]), DROP, count=f"{chain}.ethertype")
+        _arp(table, nic, own)
+        if nic.spoofing.ip:
+            _ipv4(table, nic)
+            _ipv6(table, nic, own)
+        if nic.spoofing.mac or nic.spoofing.ip:
+            _neighbours(table, nic, own)
+    return table
+
+
+def _arp(table: Document, nic: Nic, own: _Own) -> None:
+    chain = nic.host_name
+    if nic.spoofing.mac:
+        table.rule(chain, is_not(field("arp", "saddr ether"), own.mac), DROP, count=f"{chain}.arp")
+    if nic.spoofing.ip:
+        # 0.0.0.0 asks whether somebody has an address (RFC 5227), and claims nothing.
+        table.rule(chain, is_not(field("arp", "saddr ip"), [dhcp.NOBODY, *own.net4]), DROP, count=f"{chain}.arp")
+
+
+def _ipv4(table: Document, nic: Nic) -> None:
+    chain = nic.host_name
+    table.rule(chain, *dhcp.DISCOVER, ACCEPT)
+    table.rule(chain, is_not(field("ip", "saddr"), f"@{chain}.net4"), DROP, count=f"{chain}.ipv4")
+    server = (is_(meta("protocol"), "ip"), is_(field("udp", "sport"), 67))
+    table.rule(chain, *server, DROP, count=f"{chain}.dhcp-server")
+
+
+def _ipv6(table: Document, nic: Nic, own: _Own) -> None:
+    chain, nameless = nic.host_name, f"{nic.host_name}.nameless"
+    table.chain(nameless)
+    table.rule(nameless, is_(field("icmpv6", "type"), [_SOLICIT_ROUTER, _SOLICIT, _LISTEN]), RETURN)
+    table.rule(nameless, DROP, count=f"{chain}.ipv6")
+    table.rule(chain, is_(field("ip6", "saddr"), _UNSPECIFIED), jump(nameless))
+    foreign = [is_not(field("ip6", "saddr"), f"@{chain}.net6"), is_not(field("ip6", "saddr"), _UNSPECIFIED)]
+    if own.suffix is not None:
+        foreign.append(is_not(_SOURCE_SUFFIX, own.suffix))
+    table.rule(chain, *foreign, DROP, count=f"{chain}.ipv6")
+    server = (is_(meta("protocol"), "ip6"), is_(field("udp", "sport"), 547))
+    table.rule(chain, *server, DROP, count=f"{chain}.dhcp-server")
+
+
+def _neighbours(table: Document, nic: Nic, own: _Own) -> None:
+    """Neighbour discovery. Its fields are at known places, because it comes without extension headers or not at all."""
+    chain, nd = nic.host_name, f"{nic.host_name}.nd"
+    kind, count = field("icmpv6", "type"), f"{nic.host_name}.nd"
+    table.chain(nd)
+    all_kinds = [_SOLICIT_ROUTER, _ADVERTISE_ROUTER, _SOLICIT, _ADVERTISE, _REDIRECT]
+    table.rule(chain, is_(kind, all_kinds), goto(nd))
+    table.rule(nd, is_not(field("ip6", "nexthdr"), _ICMPV6), DROP, count=count)
+    if nic.spoofing.ip:
+        table.rule(nd, is_(kind, [_ADVERTISE_ROUTER, _REDIRECT]), DROP, count=f"{chain}.router")
+        foreign = [is_not(_ND_TARGET, [hex(int(IPv6Address(one))) for one in own.net6])]
+        if own.suffix is not None:
+            foreign.append(is_not(_ND_TARGET_SUFFIX, own.suffix))
+        table.rule(nd, is_(kind, _ADVERTISE), *foreign, DROP, count=count)
+        # Asking for an address without having one says "it is going to be mine".
+        claim = (is_(kind, _SOLICIT), is_(field("ip6", "saddr"), _UNSPECIFIED))
+        table.rule(nd, *claim, *foreign, DROP, count=count)
+    if nic.spoofing.mac:
+        _link_addresses(table, nd, own.mac)
+        table.rule(nd, is_(kind, [_SOLICIT_ROUTER, _SOLICIT, _ADVERTISE]), DROP, count=count)
+
+
+def _link_addresses(table: Document, nd: str, mac: str) -> None:
+    """The only option is the NIC's own MAC, or the nonce of duplicate address detection, or there is none."""
+    kind, size = field("icmpv6", "type"), field("ip6", "length")
+    link = int(mac.replace(":", ""), 16)
+    table.rule(nd, is_(kind, _SOLICIT_ROUTER), is_(size, 8), RETURN)
+    table.rule(nd, is_(kind, _SOLICIT_ROUTER), is_(size, 16), is_(raw("th", 64, 64), _SOURCE_LINK << 48 | link), RETURN)
+    table.rule(nd, is_(kind, [_SOLICIT, _ADVERTISE]), is_(size, 24), RETURN)
+    table.rule(nd, is_(kind, _SOLICIT), is_(size, 32), is_(raw("th", 192, 64), _SOURCE_LINK << 48 | link), RETURN)
+    table.rule(nd, is_(kind, _SOLICIT), is_(size, 32), is_(raw("th", 192, 16), _NONCE), RETURN)
+    table.rule(nd, is_(kind, _ADVERTISE), is_(size, 32), is_(raw("th", 192, 64), _TARGET_LINK << 48 | link), RETURN)
+
+
+def _over(limit: Bandwidth) -> Expression:
+    rate = int(_SPARE * max(limit.average, limit.peak))
+    burst = max(_LEAST_BURST, 2 * limit.burst, rate // 2)
+    units = {"rate_unit": "bytes", "burst_unit": "bytes", "per": "second"}
+    return {"limit": {"rate": rate, "burst": burst, "inv": True, **units}}
+
+
+def _own(nic: Nic) -> _Own:
+    addresses = {ip_interface(one).ip for one in (*nic.addresses, *nic.spoofing.addresses)}
+    net4 = sorted(str(one) for one in addresses if one.version == 4)
+    net6 = sorted({str(one) for one in addresses if one.version == 6} | {link_local(nic.mac)})
+    suffix = int(IPv6Address(link_local(nic.mac))) & (2**64 - 1)
+    return _Own(nic.mac.lower(), net4, net6, suffix if nic.method6 is Method.AUTO else None)
+
+
+def link_local(mac: str) -> str:
+    """The link-local address that the kernel makes of a MAC (RFC 4291, appendix A)."""
+    octets = bytes.fromhex(mac.replace(":", ""))
+    middle = bytes([octets[0] ^ 2, *octets[1:3], 0xFF, 0xFE, *octets[3:]])
+    return str(IPv6Address(b"\xfe\x80" + bytes(6) + middle))
+
+
+def _wants_tags(nic: Nic) -> bool:
+    trunk = nic.trunk is not None and bool(nic.trunk.tagged)
+    return trunk or (nic.ovs is not None and bool(nic.ovs.trunks or nic.ovs.cvlans))

@@ -1,0 +1,167 @@
+"""Rules in the kernel: load, compare, count, remove. The calling thread must stand in the right namespace."""
+
+import hashlib
+import subprocess
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import structlog
+
+from onedock.nodeside.agent.firewall import nfnetlink
+from onedock.nodeside.agent.firewall.document import Ruleset, Table, removal
+from onedock.nodeside.agent.firewall.nfnetlink import Interrupted, Nftables, attributes
+from onedock.reconcilers.errors import TerminalError, TransientError
+
+log = structlog.get_logger()
+
+# Attributes of linux/netfilter/nf_tables.h; the table is the first one of every object.
+_TABLE = 1
+_CHAIN, _CHAIN_OF_RULE = 3, 2
+_SET_NAME, _ELEMENTS = 2, 3
+_OBJECT_NAME, _OBJECT_DATA, _BYTES, _PACKETS = 2, 4, 1, 2
+
+_DEADLINE = 60.0
+"""Seconds for one transaction; a thousand rules take a fraction of one."""
+
+_ATTEMPTS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Hits:
+    """A counter: packets since the rules were loaded last."""
+
+    nic: str
+    """``eth0`` for what the VM's namespace counts, ``one-7-0`` for the node's side."""
+    rule: str
+    """``in.group-100``, ``out.dropped``, ``mac``…"""
+    packets: int
+    bytes: int
+
+
+def load(ruleset: Ruleset) -> str:
+    """Replace the tables; established flows go on. Returns the fingerprint.
+
+    Raises TransientError: a NIC is gone or somebody else changes the rules; TerminalError: the node cannot do it.
+    """
+    problem = _nft(ruleset.text)
+    if problem and ruleset.unguarded is not None and "not supported" in problem:
+        log.warning("no egress hook: raw frames of VMs are not filtered by security groups", error=problem)
+        problem = _nft(ruleset.unguarded)
+    if problem:
+        raise TransientError(f"nft refuses the rules: {problem}; they are tried again")
+    loaded = fingerprint(ruleset.tables)
+    if loaded is None:
+        raise TransientError("rules vanished right after loading: something else on the node changes nftables")
+    return loaded
+
+
+def unload(tables: Iterable[Table]) -> None:
+    """Remove the tables with everything in them; absent is success. Raises TransientError."""
+    with Nftables() as kernel:
+        there = [table for table in tables if _handle(kernel, table) is not None]
+    if there and (problem := _nft(removal(there))):
+        raise TransientError(f"nft does not remove rules: {problem}; it is tried again")
+
+
+def fingerprint(tables: Iterable[Table]) -> str | None:
+    """A hash over everything in the tables but the values of counters; None when none of them is there.
+
+    Raises TransientError when somebody keeps changing them.
+    """
+    with Nftables() as kernel:
+        for _ in range(_ATTEMPTS):
+            try:
+                found = [_contents(kernel, table) for table in tables]
+            except (Interrupted, FileNotFoundError):
+                continue
+            return _hash(found) if any(found) else None
+    raise TransientError("rules change while they are read: something else on the node changes nftables; try again")
+
+
+def counters(tables: Iterable[Table]) -> tuple[Hits, ...]:
+    """All counters, in the order of the rules. Absent tables have none. Raises TransientError."""
+    with Nftables() as kernel:
+        for _ in range(_ATTEMPTS):
+            try:
+                return tuple(
+                    _hits(one)
+                    for family, name in tables
+                    for one in kernel.dump(nfnetlink.GET_OBJECT, family, {_TABLE: name})
+                )
+            except Interrupted:
+                continue
+    raise TransientError("rules change while they are read: something else on the node changes nftables; try again")
+
+
+def _contents(kernel: Nftables, table: Table) -> list[bytes]:
+    """The table itself, which counts its chains and sets, its rules with their chains, its sets with what is in them.
+
+    Chains are asked for one by one: all tables' chains would come in one dump, thousands on a full node.
+    """
+    family, name = table
+    if (head := _handle(kernel, table)) is None:
+        return []
+    rules = list(kernel.dump(nfnetlink.GET_RULE, family, {_TABLE: name}))
+    chains = dict.fromkeys(_text(dict(attributes(rule))[_CHAIN_OF_RULE]) for rule in rules)
+    found = [head, *rules, *(kernel.get(nfnetlink.GET_CHAIN, family, {_TABLE: name, _CHAIN: one}) for one in chains)]
+    sets = list(kernel.dump(nfnetlink.GET_SET, family, {_TABLE: name}))
+    for one in sets:
+        found += [one, *_elements(kernel, table, _text(dict(attributes(one))[_SET_NAME]))]
+    return found
+
+
+def _elements(kernel: Nftables, table: Table, name: str) -> list[bytes]:
+    """Sorted: a growing hash table changes their order by itself."""
+    lists = kernel.dump(nfnetlink.GET_ELEMENTS, table[0], {_TABLE: table[1], _SET_NAME: name})
+    return sorted(
+        element
+        for part in lists
+        for kind, value in attributes(part)
+        if kind == _ELEMENTS
+        for _, element in attributes(value)
+    )
+
+
+def _handle(kernel: Nftables, table: Table) -> bytes | None:
+    family, name = table
+    try:
+        return kernel.get(nfnetlink.GET_TABLE, family, {_TABLE: name})
+    except FileNotFoundError:
+        return None
+
+
+def _hits(data: bytes) -> Hits:
+    values = dict(attributes(data))
+    counts = dict(attributes(values[_OBJECT_DATA]))
+    nic, _, rule = _text(values[_OBJECT_NAME]).partition(".")
+    return Hits(nic, rule, int.from_bytes(counts[_PACKETS]), int.from_bytes(counts[_BYTES]))
+
+
+def _hash(tables: list[list[bytes]]) -> str:
+    found = hashlib.sha256()
+    for table in tables:
+        for one in (b"table", *table):
+            found.update(len(one).to_bytes(4) + one)
+    return found.hexdigest()[:16]
+
+
+def _text(value: bytes) -> str:
+    return value.rstrip(b"\0").decode()
+
+
+def _nft(text: str) -> str:
+    """Run one transaction; returns what nft complains about. The child stands in the thread's namespace."""
+    try:
+        done = subprocess.run(
+            ["nft", "-j", "-f", "-"],  # noqa: S607 - wherever the node has it
+            input=text,
+            capture_output=True,
+            text=True,
+            timeout=_DEADLINE,
+            check=False,
+        )
+    except FileNotFoundError:
+        raise TerminalError("nft is missing on this node; install nftables, security groups need it") from None
+    except subprocess.TimeoutExpired:
+        raise TransientError(f"nft does not end within {_DEADLINE:.0f} s; it is tried again") from None
+    return (done.stderr.strip() or "no reason given") if done.returncode else ""
