@@ -77,6 +77,9 @@ prepare_packages() {
     need nft nftables
     need nsenter util-linux
     need chromium chromium # tests only: the web page
+    need qemu-system-x86_64 qemu-system-x86 # tests only: a guest with the kernel features that this machine lacks
+    need debootstrap debootstrap # tests only: its root
+    need mke2fs e2fsprogs # tests only: its disks
     need faketime faketime # tests only: a node whose clock is off
     [ -x /bin/busybox ] && /bin/busybox --list 2>/dev/null | grep -qx httpd || missing="$missing busybox-static"
     [ -n "$missing" ] || return 0

@@ -1,5 +1,6 @@
 """Fixtures of the whole suite: one engine and one registry per run, and the proof that nothing is left."""
 
+import os
 from collections.abc import Iterator
 
 import hypothesis  # noqa: F401 - its plugin imports it for the summary, and that late import can fail in Python 3.11
@@ -7,8 +8,15 @@ import pytest
 from tests.support import engine as engines
 from tests.support import registry as registries
 from tests.support.engine import PrivateEngine
+from tests.support.guest.plugin import InGuest
+from tests.support.guest.reporter import WIRE, Reporter
 from tests.support.leaks import assert_nothing_leaked, snapshot
 from tests.support.registry import PrivateRegistry
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Tests of what this kernel lacks run in a guest, whose pytest comes by here as well."""
+    config.pluginmanager.register(Reporter(config) if WIRE in os.environ else InGuest())
 
 
 @pytest.fixture(scope="session", autouse=True)

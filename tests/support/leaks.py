@@ -16,6 +16,7 @@ PROGRAMS = {
     "onedock-runtime",
     "onedock-agent",
     "onedock-controller",
+    "qemu-system-x86_64",
 }
 
 

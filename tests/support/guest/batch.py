@@ -1,0 +1,77 @@
+"""Tests that share one guest, as their reports arrive."""
+
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from tests.support.guest.images import Images
+from tests.support.guest.machine import Guest
+
+
+class Batch:
+    """Node ids for one guest. It is booted when the first of them is asked for, and runs all of them in one go."""
+
+    def __init__(self, init: str) -> None:
+        self.items: list[str] = []
+        self.features: set[str] = set()
+        self._init = init
+        self._guest: Guest | None = None
+        self._messages: Iterator[dict[str, Any]] = iter(())
+        self._waiting: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
+        self._broken: list[str] = []
+        self._kernel = "no kernel"
+        self._outcomes: Counter[str] = Counter()
+        self._began = self._ended = 0.0
+
+    def reports(self, item: pytest.Item, images: Images) -> Iterator[pytest.TestReport]:
+        """Those of one test as they arrive; instead of what never comes, a failure that says why."""
+        if self._guest is None:
+            self._boot(images)
+        for data in self._arriving(item.nodeid):
+            report = item.config.hook.pytest_report_from_serializable(config=item.config, data=data)
+            self._count(report)
+            yield report
+            if report.when == "teardown":
+                return
+        said = "\n".join([*self._broken, self._guest.last_words() if self._guest else ""])
+        lost = f"the guest ended without a result of this test\n{said}"
+        yield pytest.TestReport(item.nodeid, item.location, {}, outcome="failed", longrepr=lost, when="call")
+        self._outcomes["lost"] += 1
+
+    def close(self) -> None:
+        """End the guest."""
+        if self._guest is not None:
+            self._guest.close()
+            self._ended = self._ended or time.monotonic()
+
+    def summary(self) -> str:
+        """A line for people: where, how long, what."""
+        counts = ", ".join(f"{count} {outcome}" for outcome, count in sorted(self._outcomes.items())) or "nothing run"
+        where = f"Linux {self._kernel}{', systemd' if self._init == 'systemd' else ''}"
+        needed = ", ".join(sorted(self.features))
+        return f"in the guest ({where}, {self._ended - self._began:.0f} s): {counts}: {needed}"
+
+    def _boot(self, images: Images) -> None:
+        self._began = time.monotonic()
+        self._guest = Guest(images, self.items, init=self._init)
+        self._messages = self._guest.messages()
+
+    def _arriving(self, nodeid: str) -> Iterator[dict[str, Any]]:
+        yield from self._waiting.pop(nodeid, [])
+        for message in self._messages:
+            match message:
+                case {"kernel": kernel}:
+                    self._kernel = kernel
+                case {"broken": text}:
+                    self._broken.append(text)
+                case {"report": report} if report["nodeid"] == nodeid:
+                    yield report
+                case {"report": report}:
+                    self._waiting[report["nodeid"]].append(report)
+        self._ended = self._ended or time.monotonic()
+
+    def _count(self, report: pytest.TestReport) -> None:
+        if report.when == "call" or report.outcome != "passed":
+            self._outcomes[report.outcome] += 1

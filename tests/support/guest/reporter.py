@@ -1,0 +1,35 @@
+"""The guest's side of the wire: every report of pytest as a line of JSON."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+WIRE = "ONEDOCK_GUEST_REPORTS"
+"""Environment variable with the device that takes the lines; it is set in a guest and nowhere else."""
+
+
+class Reporter:
+    """A plugin of pytest in the guest. Messages: ``kernel``, ``report``, ``broken`` (collection), ``end``."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._wire = Path(os.environ[WIRE]).open("w")  # noqa: SIM115 - as long as the guest
+        self._send(kernel=os.uname().release)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self._send(report=self._config.hook.pytest_report_to_serializable(config=self._config, report=report))
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.failed:
+            self._send(broken=f"{report.nodeid}: {report.longreprtext}")
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, exitstatus: int) -> None:
+        self._send(end=int(exitstatus))
+
+    def _send(self, **message: Any) -> None:
+        self._wire.write(json.dumps(message) + "\n")
+        self._wire.flush()
