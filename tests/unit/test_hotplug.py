@@ -221,6 +221,17 @@ async def test_files_that_stay_are_told_of(world: World) -> None:
         assert note.startswith(f"LOG I {VM} ONEDock:")
 
 
+async def test_what_does_nothing_is_said_once(world: World) -> None:
+    async with world.controller("worker", "delivery") as controller:
+        link = controller.connect()
+        await controller.deploy(link)
+        world.oned.set(VM, lcm_state=HOTPLUG_NIC, nics=(FIRST, SECOND | MARK | {"SECURITY_GROUPS": "0,105"}))
+        await answered(controller, link, 2, "ATTACHNIC")
+        await answered(controller, link, 3, "UPDATESG", GROUP)
+        (note,) = [line for line in link.lines if "do nothing" in line]
+        assert note.startswith(f"LOG W {VM} ONEDock: NIC 1")
+
+
 async def test_a_lost_journal_is_no_obstacle(world: World) -> None:
     async with world.controller("worker", "delivery") as controller:
         await controller.deploy(controller.connect())

@@ -13,7 +13,7 @@ from onedock.controller import verbs
 from onedock.controller.describe import describe
 from onedock.controller.documents import VmmRequest, parse_vmm_request
 from onedock.controller.intents import Intent
-from onedock.controller.networks import build_network, resolver
+from onedock.controller.networks import build_network, network_notes, resolver
 from onedock.controller.nodes import Node
 from onedock.controller.oned import Oned
 from onedock.controller.registry import Registry, VmRecord
@@ -65,8 +65,11 @@ class NetworkChanges:
             networks_settings=self._settings.networks,
             leave_out_marked=intent.action == "DETACHNIC",
         )
-        desired = verbs.to_replug(old, network)
+        notes = () if intent.action == "DETACHNIC" else tuple(n for n in network_notes(vm) if n not in old.spec.notes)
+        desired = verbs.to_replug(old, network, notes)
         await self._converge(node, desired)
+        for note in notes:
+            self._reporter.vm_log(record.vm, "W", note)
         replugged = intent.action in {"ATTACHNIC", "DETACHNIC"}
         if replugged and (*resolver(vm, self._settings.containers.dns), hosts) != _files_of(container):
             text = "/etc/resolv.conf and /etc/hosts stay as they are while the container exists; see docs/networking.md"

@@ -91,10 +91,11 @@ def to_stop(old: Desired | None, *, vm: VmId, node: NodeName, grace_s: float | N
     return Desired(vm=vm, node=node, power=Power.STOPPED, generation=_next(old), spec=spec, grace_s=grace_s)
 
 
-def to_replug(old: Desired, network: Network) -> Desired:
-    """ATTACHNIC, DETACHNIC, UPDATENIC, UPDATESG: another network for the same container."""
+def to_replug(old: Desired, network: Network, notes: tuple[str, ...]) -> Desired:
+    """ATTACHNIC, DETACHNIC, UPDATENIC, UPDATESG: another network for the same container, with what is new to say."""
     assert old.spec is not None, "what is plugged was specified"
-    return replace(old, generation=_next(old), spec=replace(old.spec, network=network))
+    spec = replace(old.spec, network=network, notes=(*old.spec.notes, *notes))
+    return replace(old, generation=_next(old), spec=spec)
 
 
 def to_remove(old: Desired | None, *, vm: VmId, node: NodeName) -> Desired:
