@@ -1,0 +1,205 @@
+"""NICs and aliases that come and go while a VM runs, on the real engine and kernel, told through OpenNebula."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from xml.etree.ElementTree import Element
+
+import pytest
+from tests.support.cloud import Cloud
+from tests.support.engine import PrivateEngine
+from tests.support.images import Image
+from tests.support.registry import PrivateRegistry
+from tests.support.waiting import eventually
+
+from onedock.lab.opennebula.states import LcmState, VmState
+
+pytestmark = [pytest.mark.root, pytest.mark.engine]
+
+ECHO_PORT = 7000
+ECHO = Image(cmd=("sh", "-c", f"trap 'exit 0' TERM; nc -ll -p {ECHO_PORT} -e cat & while :; do sleep 0.1; done"))
+SECOND_BRIDGE = "odtbr1"
+SECOND_GATEWAY = "10.78.0.1"
+
+
+@pytest.fixture
+async def cloud(engine: PrivateEngine, registry: PrivateRegistry) -> AsyncIterator[Cloud]:
+    async with Cloud(engine, registry) as running:
+        for command in (
+            ["link", "add", SECOND_BRIDGE, "type", "bridge"],
+            ["address", "add", f"{SECOND_GATEWAY}/24", "dev", SECOND_BRIDGE],
+            ["link", "set", SECOND_BRIDGE, "up"],
+        ):
+            engine.run_in_netns(["ip", *command])
+        try:
+            yield running
+        finally:
+            engine.run_in_netns(["ip", "link", "delete", SECOND_BRIDGE])
+
+
+async def second_network(cloud: Cloud, bridge: str = SECOND_BRIDGE) -> int:
+    """A network of its own, without a gateway; returns its id."""
+    template = (
+        f'NAME="storage-{bridge}"\nVN_MAD="bridge"\nBRIDGE="{bridge}"\nNETWORK_ADDRESS="10.78.0.0"\n'
+        'NETWORK_MASK="255.255.255.0"\nAR=[TYPE="IP4", IP="10.78.0.10", SIZE="10"]'
+    )
+    network: int = await cloud.one.call("one.vn.allocate", template, -1)
+    return network
+
+
+async def changed(cloud: Cloud, vm: int, method: str, *arguments: object) -> Element:
+    """Ask OpenNebula for a change, wait for its end, and return the VM's document."""
+    await cloud.one.call(method, vm, *arguments)
+    await cloud.reaches(vm, LcmState.RUNNING)
+    return await cloud.one.vm(vm)
+
+
+@contextlib.asynccontextmanager
+async def conversation(cloud: Cloud, address: str) -> AsyncIterator[Callable[[str], Awaitable[None]]]:
+    """One TCP connection to an echo in the VM."""
+    argv = ["nsenter", f"--net=/run/netns/{cloud.engine.netns}", "busybox", "nc", address, str(ECHO_PORT)]
+    client = await asyncio.create_subprocess_exec(*argv, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE)
+    assert client.stdin is not None
+    assert client.stdout is not None
+    sink, source = client.stdin, client.stdout
+
+    async def say(word: str) -> None:
+        sink.write(f"{word}\n".encode())
+        async with asyncio.timeout(5):
+            assert await source.readline() == f"{word}\n".encode()
+
+    try:
+        yield say
+    finally:
+        client.kill()
+        await client.wait()
+
+
+async def listening(cloud: Cloud, vm: int) -> str:
+    """The VM's first address, once its echo listens."""
+    await eventually(
+        lambda: f":{ECHO_PORT} " in cloud.run_in(vm, "/bin/busybox", "netstat", "-ltn"), what="the VM listens"
+    )
+    address = (await cloud.one.vm(vm)).findtext("TEMPLATE/NIC/IP")
+    assert address
+    return address
+
+
+def run_of(cloud: Cloud, vm: int) -> tuple[str, str]:
+    """Which run of which container."""
+    container = cloud.container(vm)
+    assert container is not None
+    return container["Id"], container["State"]["StartedAt"]
+
+
+def interfaces(cloud: Cloud, vm: int) -> dict[str, set[str]]:
+    """Name → IPv4 addresses, as the VM itself sees them."""
+    shown = cloud.engine.run_in_netns(["nsenter", f"--net=/run/netns/one-{vm}", "ip", "-j", "-4", "address"]).stdout
+    return {
+        link["ifname"]: {address["local"] for address in link["addr_info"]}
+        for link in json.loads(shown)
+        if link and link["ifname"] != "lo"
+    }
+
+
+async def test_a_nic_comes_and_goes_under_an_open_connection(cloud: Cloud) -> None:
+    vm = await cloud.running_vm(await cloud.image("echo", ECHO))
+    first = await listening(cloud, vm)
+    before = run_of(cloud, vm)
+    network = await second_network(cloud)
+    async with conversation(cloud, first) as say:
+        await say("alone")
+        document = await changed(cloud, vm, "one.vm.attachnic", f'NIC=[NETWORK_ID="{network}"]')
+        second = document.findtext("TEMPLATE/NIC[NIC_ID='1']/IP")
+        assert second == "10.78.0.10"
+        assert interfaces(cloud, vm) == {"eth0": {first}, "eth1": {second}}
+        assert cloud.pings(second)
+        await say("with two")
+        async with conversation(cloud, second) as say_there:
+            await say_there("hello")
+        shown = cloud.view(f"/vms/{vm}/explain")
+        assert {row["field"] for row in shown["fields"]} >= {"eth0", "eth1"}
+        assert all(row["same"] for row in shown["fields"]), shown
+        document = await changed(cloud, vm, "one.vm.detachnic", 1)
+        assert len(document.findall("TEMPLATE/NIC")) == 1
+        assert interfaces(cloud, vm) == {"eth0": {first}}
+        assert not cloud.pings(second)
+        assert f"one-{vm}-1" not in cloud.links()
+        await say("alone again")
+    assert run_of(cloud, vm) == before
+    await cloud.action(vm, "terminate")
+    await cloud.reaches(vm, VmState.DONE)
+
+
+async def test_the_first_nic_may_go_and_the_names_of_others_stay(cloud: Cloud) -> None:
+    vm = await cloud.running_vm(await cloud.image("echo", ECHO))
+    network = await second_network(cloud)
+    await changed(cloud, vm, "one.vm.attachnic", f'NIC=[NETWORK_ID="{network}"]')
+    async with conversation(cloud, "10.78.0.10") as say:
+        await say("here")
+        await changed(cloud, vm, "one.vm.detachnic", 0)
+        assert interfaces(cloud, vm) == {"eth1": {"10.78.0.10"}}
+        await say("still here")
+
+
+async def test_an_alias_comes_and_goes(cloud: Cloud) -> None:
+    vm = await cloud.running_vm(await cloud.image("echo", ECHO))
+    first = await listening(cloud, vm)
+    async with conversation(cloud, first) as say:
+        alias = f'NIC_ALIAS=[NETWORK_ID="{cloud.network}", PARENT="NIC0"]'
+        document = await changed(cloud, vm, "one.vm.attachnic", alias)
+        second = document.findtext("TEMPLATE/NIC_ALIAS/IP")
+        assert second is not None
+        assert interfaces(cloud, vm) == {"eth0": {first, second}}
+        assert cloud.pings(second)
+        await say("two names")
+        document = await changed(cloud, vm, "one.vm.detachnic", 1)
+        assert document.find("TEMPLATE/NIC_ALIAS") is None
+        assert not document.findtext("TEMPLATE/NIC/ALIAS_IDS")
+        assert interfaces(cloud, vm) == {"eth0": {first}}
+        assert not cloud.pings(second)
+        await say("one name")
+
+
+async def test_what_cannot_be_plugged_leaves_the_vm_as_it_was(cloud: Cloud) -> None:
+    vm = await cloud.running_vm(await cloud.image("echo", ECHO))
+    first = await listening(cloud, vm)
+    before = run_of(cloud, vm)
+    network = await second_network(cloud, bridge="lo")
+    async with conversation(cloud, first) as say:
+        await say("before")
+        document = await changed(cloud, vm, "one.vm.attachnic", f'NIC=[NETWORK_ID="{network}"]')
+        assert "ATTACHNIC" in (document.findtext("USER_TEMPLATE/ERROR") or "")
+        assert len(document.findall("TEMPLATE/NIC")) == 1
+        assert interfaces(cloud, vm) == {"eth0": {first}}
+        assert {link for link in cloud.links() if link.startswith("one-")} == {f"one-{vm}-0"}
+        await say("after")
+    await cloud.settled()
+    condition = next(c for c in cloud.view(f"/vms/{vm}/explain")["conditions"] if c["name"] == "Network")
+    assert (condition["ok"], condition["reason"]) == (False, "AttachnicFailed")
+    assert run_of(cloud, vm) == before
+
+
+async def test_a_nic_attached_while_powered_off_is_there_after_resume(cloud: Cloud) -> None:
+    vm = await cloud.running_vm(await cloud.image("echo", ECHO))
+    await cloud.action(vm, "poweroff-hard")
+    await cloud.reaches(vm, VmState.POWEROFF)
+    network = await second_network(cloud)
+    await cloud.one.call("one.vm.attachnic", vm, f'NIC=[NETWORK_ID="{network}"]')
+    await cloud.settled()
+    assert f"one-{vm}" not in cloud.namespaces()
+    await cloud.action(vm, "resume")
+    await cloud.reaches(vm, LcmState.RUNNING)
+    assert set(interfaces(cloud, vm)) == {"eth0", "eth1"}
+    assert cloud.pings("10.78.0.10")
+
+
+async def test_an_update_of_a_nic_ends_well(cloud: Cloud) -> None:
+    vm = await cloud.running_vm(await cloud.image("echo", ECHO))
+    before = run_of(cloud, vm)
+    document = await changed(cloud, vm, "one.vm.updatenic", 0, 'NIC=[INBOUND_AVG_BW="1000"]', 1)
+    assert document.findtext("TEMPLATE/NIC/INBOUND_AVG_BW") == "1000"
+    assert document.find("TEMPLATE/VNET_UPDATE") is None
+    assert document.find("USER_TEMPLATE/ERROR") is None
+    assert run_of(cloud, vm) == before
