@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from onedock.cli import config, doctor, explain, install, intents, log, status
+from onedock.cli import config, doctor, explain, install, intents, log, net, status
 from onedock.cli.client import get_json, get_text
 from onedock.cli.common import AsJson, api_socket, explained
 
@@ -15,6 +15,7 @@ app.add_typer(config.app, name="config")
 app.command()(status.status)
 app.command()(explain.explain)
 app.command()(explain.plan)
+app.command()(net.net)
 app.command()(log.log)
 app.command()(intents.intents)
 app.command()(intents.retry)

@@ -19,9 +19,11 @@ from onedock.reconcilers.model import (
     VmId,
     VmUsage,
 )
+from onedock.reconcilers.path import VmPath
 
 _NETWORK: TypeAdapter[Network] = TypeAdapter(Network)
 _OBSERVED: TypeAdapter[ObservedNetwork] = TypeAdapter(ObservedNetwork)
+_PATH: TypeAdapter[VmPath] = TypeAdapter(VmPath)
 _VMS: TypeAdapter[tuple[VmId, ...]] = TypeAdapter(tuple[VmId, ...])
 _FACTS: TypeAdapter[HostFacts] = TypeAdapter(HostFacts)
 _HOST_USAGE: TypeAdapter[HostUsage] = TypeAdapter(HostUsage)
@@ -69,6 +71,10 @@ class AgentClient:
         """See ``ports.Networks.ensure``."""
         body = _NETWORK.dump_json(network)
         return self._parse(await self._call("PUT", f"/vms/{network.vm}/network", body), _OBSERVED)
+
+    async def path(self, vm: VmId, *, probe: bool = False) -> VmPath:
+        """The way of the VM's frames to the wire; ``probe``: gateways are looked for. NotFoundError: no network."""
+        return await self._get(f"/vms/{vm}/path{'?probe' if probe else ''}", _PATH)
 
     async def bind(self, vm: VmId, container: ContainerId) -> None:
         """See ``ports.Networks.bind``. NotFoundError: the VM has no namespace yet."""

@@ -9,6 +9,7 @@ from onedock.controller.api.health import HealthViews
 from onedock.controller.api.intents import IntentViews
 from onedock.controller.api.log import LogView
 from onedock.controller.api.parts import Parts, answer_errors
+from onedock.controller.api.paths import PathView
 from onedock.controller.api.registry import RegistryView
 from onedock.controller.api.vms import VmViews
 
@@ -16,7 +17,8 @@ from onedock.controller.api.vms import VmViews
 async def serve(parts: Parts, path: Path) -> web.AppRunner:
     """Listen on a unix socket; the caller cleans the runner up."""
     application = web.Application(middlewares=[answer_errors])
-    for views in (HealthViews(parts), VmViews(parts), IntentViews(parts), LogView(parts), RegistryView(parts)):
+    views_of = (HealthViews, VmViews, PathView, IntentViews, LogView, RegistryView)
+    for views in (of(parts) for of in views_of):
         application.add_routes(views.routes())
     runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=1.0)
     await runner.setup()

@@ -26,6 +26,7 @@ from onedock.nodeside.agent.dhcp_lease import BadLeaseError, Lease, parse_lease
 from onedock.nodeside.agent.store import write_atomically
 from onedock.reconcilers.model import Network, Nic, VmId
 from onedock.reconcilers.nic_parts import Method
+from onedock.reconcilers.path import NicPath
 
 log = structlog.get_logger()
 
@@ -142,9 +143,14 @@ class DhcpClients:
             if self._lease(network.vm, nic) is None
         )
 
-    def lease(self, vm: VmId, nic: Nic) -> Lease | None:
-        """What a NIC has been given, and still has."""
-        return self._lease(vm, nic)
+    def on_path(self, vm: VmId, path: NicPath) -> NicPath:
+        """The NIC's way with its lease, or what it waits for."""
+        lease = self._lease(vm, path.nic)
+        if lease is not None:
+            names = f", name servers {', '.join(lease.dns)}" if lease.dns else ""
+            left = lease.remaining(time.time())
+            return replace(path, leased=f"{lease.address} from {lease.server or 'a server'} for {left} s{names}")
+        return replace(path, waiting="; ".join(self.waiting(Network(vm, (path.nic,)))))
 
     async def close(self) -> None:
         """End all clients, keeping their leases; none is begun any more."""

@@ -48,6 +48,7 @@ class Service:
                 web.get("/vms", self.list_vms),
                 web.get("/vms/{vm}/network", self.observe),
                 web.put("/vms/{vm}/network", self.ensure),
+                web.get("/vms/{vm}/path", self.path),
                 web.put("/vms/{vm}/containers/{container}", self.bind),
                 web.delete("/vms/{vm}", self.remove),
                 web.post("/vms/{vm}/announce", self.announce),
@@ -81,6 +82,10 @@ class Service:
         if network.vm != _vm(request):
             raise InvalidRequestError(f"the network is of VM {network.vm}; send it to that VM's address")
         return _json(await self._networks.ensure(network))
+
+    async def path(self, request: web.Request) -> web.Response:
+        """The way of a VM's frames to the wire."""
+        return _json(await self._networks.path(_vm(request), probe="probe" in request.query))
 
     async def bind(self, request: web.Request) -> web.Response:
         """Let a container start in a VM's namespace."""

@@ -1,0 +1,274 @@
+"""The way of a VM's frames as the kernel shows it: every link twice, to see what is lost meanwhile. For threads.
+
+Reads only; with ``probe``, the VM's kernel is told to look for its gateways, without a packet of the VM's own.
+"""
+
+import errno
+import ipaddress
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
+from onedock.nodeside.agent import namespaces
+from onedock.nodeside.agent.kernel import Kernel
+from onedock.nodeside.agent.reading import dump
+from onedock.reconcilers.errors import TransientError
+from onedock.reconcilers.model import Network, Nic, namespace_name
+from onedock.reconcilers.nic_parts import Vlan, Vxlan
+from onedock.reconcilers.path import Counters, Neighbour, NicPath, PathLink, Queue, VmPath
+from onedock.reconcilers.path_fault import physical_device
+
+INTERVAL_S = 0.5
+PROBE_S = 4.0
+"""Three questions, a second apart, and what the kernel makes of their silence."""
+
+_IFF_UP, _IFF_LOWER_UP = 0x1, 0x10000
+_FORWARDING = 3
+_ROOT = 0xFFFFFFFF
+_SCOPE_LINK = 253
+_TABLE_MAIN = 254
+_NTF_USE = 0x1
+_NUD_PROBE = 0x10
+_NUD = {
+    0x01: "incomplete",
+    0x02: "reachable",
+    0x04: "stale",
+    0x08: "delay",
+    _NUD_PROBE: "probe",
+    0x20: "failed",
+    0x40: "noarp",
+    0x80: "permanent",
+}
+_ASKING = frozenset({"incomplete", "delay", "probe"})
+
+
+def read(network: Network, *, probe: bool = False) -> VmPath:
+    """Everything that is on the way of the VM's NICs now. Raises TransientError when it changes meanwhile.
+
+    Takes ``INTERVAL_S`` seconds, with ``probe`` at most ``PROBE_S`` more.
+    """
+    try:
+        with Kernel(network.vm) as kernel:
+            inner = kernel.inner if namespaces.exists(namespace_name(network.vm)) else None
+            before = _nics(kernel.host, inner, network)
+            if probe and inner is not None:
+                _probe(inner, before)
+            time.sleep(INTERVAL_S)
+            after = _nics(kernel.host, inner, network)
+    except NetlinkError as error:
+        raise TransientError(f"network of VM {network.vm} changes while it is read: {error}; try again") from error
+    nics = tuple(_compared(old, new) for old, new in zip(before, after, strict=True))
+    return VmPath(network.vm, inner is not None, nics, INTERVAL_S)
+
+
+def _nics(host: IPRoute, inner: IPRoute | None, network: Network) -> tuple[NicPath, ...]:
+    outside = _Links(host)
+    inside = _Links(inner) if inner is not None else None
+    return tuple(_nic(nic, outside, inside) for nic in network.nics)
+
+
+def _nic(nic: Nic, outside: "_Links", inside: "_Links | None") -> NicPath:
+    phydev = physical_device(nic)
+    path = NicPath(
+        nic,
+        host=outside.link(nic.host_name),
+        bridge=outside.link(nic.bridge),
+        uplink=outside.link(nic.uplink.name) if nic.uplink is not None else None,
+        uplink_to=_uplink_to(nic),
+        device=outside.link(phydev) if phydev is not None else None,
+        vlans=outside.vlans(nic),
+    )
+    ways = {link.name for link in (path.host, path.uplink or path.device) if link is not None}
+    path = replace(path, other_ports=len(outside.ports(nic.bridge) - ways))
+    if inside is None:
+        return path
+    return replace(
+        path,
+        inside=inside.link(nic.name),
+        joined=inside.peer(nic.name) == outside.index(nic.host_name),
+        addresses=inside.addresses(nic.name),
+        gateways=(gateways := inside.gateways(nic.name)),
+        neighbours=inside.neighbours(nic.name, {*gateways, *nic.gateways}),
+    )
+
+
+def _uplink_to(nic: Nic) -> str:
+    match nic.uplink:
+        case Vlan(vlan_id=number):
+            return f"VLAN {number}"
+        case Vxlan(vni=number, group=group, remotes=remotes):
+            to = f"group {group}" if group else f"to {', '.join(remotes) or 'learnt remotes'}"
+            return f"VXLAN {number}, {to}"
+    return ""
+
+
+class _Links:
+    """One namespace, through a socket in it."""
+
+    def __init__(self, socket: IPRoute) -> None:
+        self._socket = socket
+        self._answers: dict[str, Any] = {}
+
+    def link(self, name: str) -> PathLink | None:
+        answer = self._answer(name)
+        if answer is None:
+            return None
+        master = self._name(answer.get("master"))
+        slave = answer.get(("linkinfo", "slave_data"))
+        state = slave.get("IFLA_BRPORT_STATE") if slave is not None and hasattr(slave, "get") else None
+        stats = answer.get("stats64") or {}
+        return PathLink(
+            name=name,
+            up=bool(answer["flags"] & _IFF_UP),
+            carrier=bool(answer["flags"] & _IFF_LOWER_UP),
+            mtu=answer.get("mtu"),
+            kind=answer.get(("linkinfo", "kind")) or "",
+            mac=answer.get("address") or "",
+            master=master,
+            forwarding=state in {None, _FORWARDING},
+            counters=Counters(**{name: stats.get(name, 0) for name in Counters.__dataclass_fields__}),
+            queue=self._queue(answer["index"]),
+        )
+
+    def index(self, name: str) -> int:
+        answer = self._answer(name)
+        return answer["index"] if answer is not None else 0
+
+    def peer(self, name: str) -> int:
+        """Index of the other end of a veth, where that is."""
+        answer = self._answer(name)
+        return (answer.get("link") or 0) if answer is not None else 0
+
+    def ports(self, bridge: str) -> set[str]:
+        index = self.index(bridge)
+        if not index:
+            return set()
+        return {answer.get("ifname") for answer in dump(lambda: self._socket.get_links(master=index))}
+
+    def vlans(self, nic: Nic) -> tuple[str, ...]:
+        """Of the NIC's port, where the bridge filters them."""
+        index = self.index(nic.host_name)
+        if nic.trunk is None or not index:
+            return ()
+        answers = dump(lambda: self._socket.vlan("dump", dump_filter=lambda _: True, ifindex=index))
+        return tuple(text for answer in answers if answer["ifindex"] == index for text in _port_vlans(answer))
+
+    def addresses(self, name: str) -> tuple[str, ...]:
+        if not (index := self.index(name)):
+            return ()
+        return tuple(
+            f"{answer.get('local') or answer.get('address')}/{answer['prefixlen']}"
+            for answer in dump(lambda: self._socket.get_addr(index=index))
+            if answer["index"] == index and answer["scope"] != _SCOPE_LINK
+        )
+
+    def gateways(self, name: str) -> tuple[str, ...]:
+        if not (index := self.index(name)):
+            return ()
+        routes = dump(lambda: self._socket.get_routes(table=_TABLE_MAIN, oif=index))
+        found = [route.get("gateway") for route in routes if route["dst_len"] == 0 and route.get("oif") == index]
+        return tuple(dict.fromkeys(gateway for gateway in found if gateway))
+
+    def neighbours(self, name: str, gateways: set[str]) -> tuple[Neighbour, ...]:
+        index = self.index(name)
+        wanted = {str(ipaddress.ip_address(gateway)) for gateway in gateways}
+        if not index or not wanted:
+            return ()
+        return tuple(
+            Neighbour(answer.get("dst"), _NUD.get(answer["state"], "none"), answer.get("lladdr") or "")
+            for answer in dump(lambda: self._socket.get_neighbours(ifindex=index))
+            if answer["ifindex"] == index and answer.get("dst") in wanted
+        )
+
+    def _queue(self, index: int) -> Queue | None:
+        for answer in dump(lambda: self._socket.get_qdiscs(index=index)):
+            if answer["index"] == index and answer["parent"] == _ROOT:
+                stats = answer.get("TCA_STATS") or {}
+                return Queue(
+                    answer.get("TCA_KIND"),
+                    dropped=stats.get("drop", 0),
+                    overlimits=stats.get("overlimits", 0),
+                    backlog_bytes=stats.get("backlog", 0),
+                )
+        return None
+
+    def _answer(self, name: str) -> Any:
+        if name not in self._answers:
+            self._answers[name] = _get(self._socket, ifname=name)
+        return self._answers[name]
+
+    def _name(self, index: int | None) -> str:
+        answer = _get(self._socket, index=index) if index else None
+        return answer.get("ifname") if answer is not None else ""
+
+
+def _get(socket: IPRoute, **which: Any) -> Any:
+    try:
+        return socket.link("get", **which)[0]
+    except NetlinkError as error:
+        if error.code == errno.ENODEV:
+            return None
+        raise
+
+
+def _port_vlans(answer: Any) -> list[str]:
+    texts = []
+    for entry in answer.get_attrs("BRIDGE_VLANDB_ENTRY"):
+        info = entry.get_attr("BRIDGE_VLANDB_ENTRY_INFO")
+        last = entry.get_attr("BRIDGE_VLANDB_ENTRY_RANGE")
+        numbers = f"{info['vid']}-{last}" if last else str(info["vid"])
+        texts.append(f"{numbers} untagged" if info["flags"] & 0x4 else numbers)
+    return texts
+
+
+def _probe(inner: IPRoute, nics: tuple[NicPath, ...]) -> None:
+    """Let the VM's kernel look for its gateways, and wait until it knows."""
+    asked: dict[str, set[str]] = {}
+    links = _Links(inner)
+    for path in nics:
+        index = links.index(path.nic.name)
+        known: Mapping[str, Neighbour] = {one.address: one for one in path.neighbours}
+        for gateway in {*path.gateways, *path.nic.gateways} if index else ():
+            asked.setdefault(path.nic.name, set()).add(gateway)
+            neighbour = known.get(str(ipaddress.ip_address(gateway)))
+            try:
+                if neighbour is not None and neighbour.mac:
+                    inner.neigh("change", dst=gateway, ifindex=index, lladdr=neighbour.mac, state=_NUD_PROBE)
+                else:
+                    inner.neigh("replace", dst=gateway, ifindex=index, flags=_NTF_USE, state=0)
+            except NetlinkError:
+                continue  # the link is down: that is the fault, and is found as such
+    deadline = time.monotonic() + PROBE_S
+    while time.monotonic() < deadline:
+        states = {one.state for name, gateways in asked.items() for one in links.neighbours(name, gateways)}
+        if not states & _ASKING:
+            return
+        time.sleep(0.05)
+
+
+def _compared(before: NicPath, after: NicPath) -> NicPath:
+    return replace(
+        after,
+        inside=_with_losses(before.inside, after.inside),
+        host=_with_losses(before.host, after.host),
+        bridge=_with_losses(before.bridge, after.bridge),
+        uplink=_with_losses(before.uplink, after.uplink),
+        device=_with_losses(before.device, after.device),
+    )
+
+
+def _with_losses(before: PathLink | None, after: PathLink | None) -> PathLink | None:
+    if before is None or after is None:
+        return after
+    return replace(after, lost_lately=max(0, _lost(after) - _lost(before)))
+
+
+def _lost(link: PathLink) -> int:
+    """Hardware also counts as dropped what it receives and nobody wants; that is no loss of the VM's."""
+    counters, queue = link.counters, link.queue
+    lost = counters.rx_errors + counters.tx_errors + counters.tx_dropped + (queue.dropped if queue else 0)
+    return lost + (counters.rx_dropped if link.kind == "veth" else 0)
