@@ -3,30 +3,54 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+from onedock.nodeside.agent.plan import plan
 from onedock.nodeside.agent.seen import HostLink, InnerLink, Seen, canonical_address, canonical_gateway
+from onedock.nodeside.agent.steps.words import in_words
+from onedock.reconcilers.errors import TerminalError
 from onedock.reconcilers.model import ContainerId, Network, Nic, ObservedNetwork, ObservedNic, VmId
+from onedock.reconcilers.nic_parts import Switch
 
 
 def describe(
-    vm: VmId, seen: Seen, wanted: Network | None, containers: tuple[ContainerId, ...]
+    vm: VmId,
+    seen: Seen,
+    wanted: Network | None,
+    containers: tuple[ContainerId, ...],
+    planned: Network | None = None,
 ) -> ObservedNetwork | None:
-    """What is there, spelled as in ``wanted`` where both mean the same; None when there is no namespace.
+    """What is there: ``wanted`` itself where nothing differs, else what the kernel shows, and what there is to do.
 
-    A physical device and an MTU are only reported where asked for: the kernel cannot tell why they are so.
+    ``planned`` is ``wanted`` with what only the node knows. None when there is no namespace.
     """
     if not seen.namespace:
         return None
+    missing = _missing(planned or wanted, seen) if wanted is not None else ()
     by_host_name = {nic.host_name: nic for nic in wanted.nics} if wanted else {}
     nics = []
     for inner in seen.inner:
         host = seen.host_side(inner, vm)
         if host is not None:
-            nics.append(_describe_nic(inner, host, seen, by_host_name.get(host.name)))
-    return ObservedNetwork(vm=vm, nics=tuple(sorted(nics, key=lambda one: one.nic.index)), containers=containers)
+            known = by_host_name.get(host.name)
+            nic = _describe_nic(inner, host, seen, known) if missing or known is None else known
+            nics.append(ObservedNic(nic, up=_is_up(inner, host, nic, seen), carrier=inner.carrier))
+    return ObservedNetwork(
+        vm=vm, nics=tuple(sorted(nics, key=lambda one: one.nic.index)), containers=containers, missing=missing
+    )
 
 
-def _describe_nic(inner: InnerLink, host: HostLink, seen: Seen, wanted: Nic | None) -> ObservedNic:
+def _missing(wanted: Network, seen: Seen) -> tuple[str, ...]:
+    try:
+        return tuple(map(in_words, plan(wanted, seen)))
+    except TerminalError as error:
+        return (str(error),)
+
+
+def _is_up(inner: InnerLink, host: HostLink, nic: Nic, seen: Seen) -> bool:
     bridge = seen.host.get(host.master) if host.master else None
+    return inner.up and host.up and (nic.switch is not Switch.LINUX or (bridge is not None and bridge.up))
+
+
+def _describe_nic(inner: InnerLink, host: HostLink, seen: Seen, wanted: Nic | None) -> Nic:
     nic = Nic(
         index=_index_in(host.name),
         name=inner.name,
@@ -39,16 +63,15 @@ def _describe_nic(inner: InnerLink, host: HostLink, seen: Seen, wanted: Nic | No
     if wanted is not None:
         phydev = seen.host.get(wanted.phydev) if wanted.phydev else None
         nic = replace(
-            nic,
-            index=wanted.index,
+            wanted,
+            bridge=nic.bridge,
             mac=wanted.mac if wanted.mac.lower() == inner.mac else inner.mac,
             addresses=_spelled(nic.addresses, wanted.addresses, canonical_address),
             gateways=_spelled(nic.gateways, wanted.gateways, canonical_gateway),
             mtu=inner.mtu if wanted.mtu is not None else None,
             phydev=wanted.phydev if phydev is not None and phydev.master == wanted.bridge else None,
         )
-    up = inner.up and host.up and bridge is not None and bridge.up
-    return ObservedNic(nic=nic, up=up, carrier=inner.carrier)
+    return nic
 
 
 def _spelled(have: tuple[str, ...], wanted: tuple[str, ...], canonical: Callable[[str], str]) -> tuple[str, ...]:

@@ -5,14 +5,14 @@ enters the VM's namespace, and keeps a socket open in the agent's own.
 """
 
 import errno
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from typing import Self
 
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from onedock.nodeside.agent import namespaces, reading
+from onedock.nodeside.agent.qdiscs import Qdiscs
 from onedock.nodeside.agent.seen import Seen, vm_group
 from onedock.reconcilers.errors import TransientError
 from onedock.reconcilers.model import Network, VmId, namespace_name
@@ -25,6 +25,7 @@ class Kernel:
         self.vm = vm
         self.namespace = namespace_name(vm)
         self._inner: IPRoute | None = None
+        self._qdiscs: dict[bool, Qdiscs] = {}
         self._indices: dict[tuple[IPRoute, str], int] = {}
 
     def __enter__(self) -> Self:
@@ -40,6 +41,8 @@ class Kernel:
         return self
 
     def __exit__(self, *_: object) -> None:
+        for qdiscs in self._qdiscs.values():
+            qdiscs.close()
         if self._inner is not None:
             self._inner.close()
         self.host.close()
@@ -58,16 +61,16 @@ class Kernel:
         namespaces.create_and_enter(self.namespace)
         self._inner = IPRoute()
 
-    @contextmanager
-    def at_home(self) -> Iterator[None]:
-        """Stand in the agent's namespace for a moment."""
-        namespaces.enter_home()
-        yield
-        namespaces.enter(self.namespace)
+    def qdiscs(self, *, inside: bool) -> Qdiscs:
+        """The socket for queueing disciplines, in the VM's namespace or in the agent's."""
+        if inside not in self._qdiscs:
+            with nullcontext() if inside else namespaces.at_home():
+                self._qdiscs[inside] = Qdiscs()
+        return self._qdiscs[inside]
 
-    def read(self, known: Network | None) -> Seen:
-        """What is there now."""
-        seen = reading.read(self.host, self._inner, known)
+    def read(self, known: Network | None, earlier: Network | None = None) -> Seen:
+        """What is there now of what ``known`` and ``earlier`` name."""
+        seen = reading.read(self.host, self._inner, known, earlier, self.qdiscs)
         self._indices = {(self.host, name): link.index for name, link in seen.host.items()}
         return seen
 
@@ -84,6 +87,12 @@ class Kernel:
         if (socket, name) not in self._indices:
             self._indices[socket, name] = socket.link("get", ifname=name)[0]["index"]
         return self._indices[socket, name]
+
+    def mtu(self, name: str) -> int:
+        """MTU of a link of the node."""
+        answer = self.host.link("get", ifname=name)[0]
+        self._indices[self.host, name] = answer["index"]
+        return int(answer.get("mtu"))
 
     def forget_indices(self) -> None:
         """A link went: another may get its name with a new index."""

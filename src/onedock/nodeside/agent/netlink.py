@@ -10,7 +10,7 @@ from pyroute2 import IPRoute
 from onedock.nodeside.agent import namespaces, reading
 from onedock.nodeside.agent.apply import apply
 from onedock.nodeside.agent.kernel import Kernel
-from onedock.nodeside.agent.plan import is_disposable, plan
+from onedock.nodeside.agent.plan import is_our_bridge, is_our_uplink, is_unused, plan
 from onedock.nodeside.agent.seen import Seen
 from onedock.nodeside.agent.steps import Step
 from onedock.reconcilers.errors import TransientError
@@ -26,16 +26,17 @@ def observe(vm: VmId, known: Network | None) -> Seen:
         return kernel.read(known)
 
 
-def ensure(network: Network, changed: Callable[[tuple[Step, ...]], None]) -> Seen:
+def ensure(network: Network, changed: Callable[[tuple[Step, ...]], None], earlier: Network | None = None) -> Seen:
     """Make it so and return what is there then. Raises TerminalError (see ``plan``) or TransientError.
 
-    ``changed`` is told the steps of each round, before the next one looks at what became of them.
+    ``changed`` is told the steps of each round, before the next one looks at what became of them; ``earlier`` is what
+    was wanted until now.
     """
     with Kernel(network.vm) as kernel:
         trouble: TransientError | None = None
         for _ in range(_ROUNDS):
-            seen = kernel.read(network)
-            todo = plan(network, seen)
+            seen = kernel.read(network, earlier)
+            todo = plan(network, seen, earlier)
             if not todo:
                 return seen
             try:
@@ -55,14 +56,19 @@ def remove(vm: VmId) -> None:
         namespaces.remove(namespace_name(vm))
 
 
-def remove_bridges(names: Iterable[str], phydevs: frozenset[str]) -> tuple[str, ...]:
-    """Remove those bridges that are ours and have no port but ``phydevs``; return which."""
+def remove_shared(bridges: Iterable[str], phydevs: frozenset[str]) -> tuple[str, ...]:
+    """Of bridges that have no ports but ``phydevs`` and uplinks of ours, remove what is ours; return which."""
     namespaces.enter_home()
     removed = []
     with IPRoute() as host:
-        for name in names:
+        for name in bridges:
             bridge = reading.host_link(host, name)
-            if bridge is not None and is_disposable(bridge, reading.ports(host, bridge), phydevs):
-                host.link("del", index=bridge.index)
-                removed.append(name)
+            if bridge is None or bridge.kind != "bridge":
+                continue
+            ports = reading.ports(host, bridge)
+            if is_unused(ports, phydevs):
+                shared = [port for port in ports if is_our_uplink(port)] + [bridge] * is_our_bridge(bridge)
+                for link in shared:
+                    host.link("del", index=link.index)
+                    removed.append(link.name)
     return tuple(removed)

@@ -178,7 +178,7 @@ class NodeNetworks:
             self._watch.depend(vm, _links_of(network))
             await self._dhcp.leave(network)
             try:
-                made = await self._in_thread(self._settle_and_ensure, self._dhcp.with_leases(network))
+                made = await self._in_thread(self._settle_and_ensure, self._dhcp.with_leases(network), earlier)
             except TerminalError:
                 if known is None and not namespaces.exists(namespace_name(vm)):
                     # Refused before anything was made: nobody would remove it.
@@ -189,7 +189,7 @@ class NodeNetworks:
         await self._dhcp.serve(network)
         return made
 
-    def _settle_and_ensure(self, network: Network) -> tuple[Seen, tuple[str, ...]]:
+    def _settle_and_ensure(self, network: Network, earlier: Network) -> tuple[Seen, tuple[str, ...]]:
         """In a thread: every look comes after all that was heard, so that our own doing makes nothing due."""
         done: list[Step] = []
 
@@ -198,7 +198,7 @@ class NodeNetworks:
             self._settle(network.vm)
 
         named = self._settle(network.vm)
-        seen = netlink.ensure(network, changed)
+        seen = netlink.ensure(network, changed, earlier)
         if placed := newly_placed(network, done):
             announce(network.vm, placed)
         return seen, (*named, *map(in_words, done))
@@ -211,7 +211,8 @@ class NodeNetworks:
     def _described(self, vm: VmId, seen: Seen) -> ObservedNetwork | None:
         kept = self._store.get(vm)
         known = kept.network if kept else None
-        found = describe(vm, seen, known, kept.containers if kept else ())
+        planned = self._dhcp.with_leases(known) if known else None
+        found = describe(vm, seen, known, kept.containers if kept else (), planned)
         return replace(found, waiting=self._dhcp.waiting(known)) if found and known else found
 
     def _lease_changed(self, vm: VmId) -> None:
@@ -240,10 +241,13 @@ class NodeNetworks:
         return Network(vm, tuple(one.nic for one in found.nics) if found else ())
 
     async def _leave(self, bridges: set[str], earlier: Network) -> None:
-        """Remove those of the bridges that a VM no longer uses which nobody else uses either."""
+        """Remove those of the bridges that a VM no longer uses which nobody else uses either, with their uplinks."""
         phydevs = frozenset(nic.phydev for nic in earlier.nics if nic.phydev)
-        if bridges and (removed := await self._in_thread(netlink.remove_bridges, sorted(bridges), phydevs)):
-            log.info("unused bridges removed", vm=earlier.vm, bridges=removed)
+        others = (kept.network for kept in self._store if kept.network.vm != earlier.vm and not kept.removing)
+        in_use = {nic.bridge for nic in earlier.nics if nic.keep_bridge}.union(*map(_bridges_of, others))
+        left = sorted(bridges - in_use)
+        if left and (removed := await self._in_thread(netlink.remove_shared, left, phydevs)):
+            log.info("unused links removed", vm=earlier.vm, links=removed)
 
     def _write_binding(self, vm: VmId, container: ContainerId) -> None:
         path = namespaces.path(namespace_name(vm))

@@ -8,10 +8,13 @@ import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from onedock.nodeside.agent.steps.uplink import PortVlan
 from onedock.reconcilers.model import Nic, VmId
 
 BRIDGE_GROUP = 0x7FFFFFFF
+"""The link group of what VMs share: bridges and uplinks."""
 BRIDGE_ALIAS = "onedock"
+IPV6_SYSCTLS = ("accept_ra", "autoconf", "disable_ipv6")
 
 
 def vm_group(vm: VmId) -> int:
@@ -22,6 +25,20 @@ def vm_group(vm: VmId) -> int:
 def vm_alias(vm: VmId) -> str:
     """The ifalias of all host sides of a VM's NICs."""
     return f"onedock:{vm}"
+
+
+@dataclass(frozen=True, slots=True)
+class TokenBucket:
+    """What limits a link: sizes in bytes, rates in bytes per second."""
+
+    rate: int
+    burst: int
+    """What may pass at once, or at the peak rate."""
+    queue: int
+    """What may wait."""
+    peak: int = 0
+    """0: no peak rate."""
+    peak_burst: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +56,19 @@ class HostLink:
     master: str | None = None
     """Name of the bridge that it is a port of."""
     peer: int = 0
-    """Index of the other end of a veth, in the namespace where that is."""
+    """Index of the other end of a veth, in the namespace where that is; of the device below an uplink."""
+    attributes: frozenset[tuple[str, str]] = frozenset()
+    """Of an uplink: what follows ``IFLA_VLAN_`` or ``IFLA_VXLAN_`` in lower case, with its value."""
+    remotes: frozenset[str] = frozenset()
+    """Of a VXLAN link: nodes that get a copy of what has no known place, as far as somebody set them by hand."""
+    filters_vlans: bool = False
+    """Of a bridge; only looked at where it matters."""
+    vlans: frozenset[PortVlan] = frozenset()
+    """What passes a port of a bridge; only looked at where it matters."""
+    limited: bool = False
+    """Something but the default queueing discipline is at its root."""
+    bucket: TokenBucket | None = None
+    """What that is, when it is a token bucket."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +88,17 @@ class InnerLink:
     """CIDR, canonical, permanent ones only, in the kernel's order."""
     gateways: tuple[tuple[str, int], ...] = ()
     """(gateway, metric) of static default routes."""
+    routes: tuple[tuple[str, str, int], ...] = ()
+    """(destination, gateway, metric) of other static routes."""
+    connected: frozenset[str] = frozenset()
+    """Subnets that the kernel has a route to because of an address."""
+    link_local: bool = False
+    """Whether it has an IPv6 address of its link."""
+    ipv6: tuple[tuple[str, int], ...] = ()
+    """Sysctls of the link by name; none without IPv6."""
+    limited: bool = False
+    bucket: TokenBucket | None = None
+    """As for ``HostLink``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +110,11 @@ class Seen:
     inner: tuple[InnerLink, ...] = ()
     """Without the loopback."""
     host: Mapping[str, HostLink] = field(default_factory=dict)
-    """Wanted bridges, physical devices and host sides, and peers of ``inner``, as far as they exist."""
+    """Wanted bridges, physical devices, uplinks and host sides, and peers of ``inner``, as far as they exist."""
+    uplinks: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """Uplinks of ours by the bridge that they are ports of, for bridges that are to have one."""
+    own_addresses: tuple[tuple[int, str], ...] = ()
+    """(index of the link, address) of the node itself; only looked at for tunnels without a multicast group."""
 
     def host_side(self, inner: InnerLink, vm: VmId) -> HostLink | None:
         """Our end of a veth in the namespace; None when the link was not made by ONEDock for this VM."""
@@ -90,6 +134,7 @@ def canonical_gateway(gateway: str) -> str:
     return str(ipaddress.ip_address(gateway))
 
 
-def metric(nic: Nic) -> int:
-    """Metric of a NIC's default routes: the lowest NIC_ID wins, and no NIC disturbs another's."""
-    return 100 + nic.index
+def metric(nic: Nic, address: str) -> int:
+    """Metric of a NIC's routes to or by ``address``: the lowest NIC_ID wins, and no NIC disturbs another's."""
+    asked = nic.metric6 if ":" in address else nic.metric
+    return 100 + nic.index if asked is None else asked

@@ -8,8 +8,10 @@ from pyroute2.netlink.exceptions import NetlinkError
 from onedock.nodeside.agent.apply.host import apply_to_host
 from onedock.nodeside.agent.apply.nic import apply_to_nic
 from onedock.nodeside.agent.apply.routes import apply_to_routes
+from onedock.nodeside.agent.apply.shaping import apply_limit
+from onedock.nodeside.agent.apply.uplink import apply_to_uplink
 from onedock.nodeside.agent.kernel import Kernel
-from onedock.nodeside.agent.steps import HostStep, NicStep, Step
+from onedock.nodeside.agent.steps import HostStep, NicStep, RouteStep, Step, UplinkStep
 from onedock.reconcilers.errors import TerminalError, TransientError
 
 __all__ = ["apply"]
@@ -35,8 +37,12 @@ def apply(kernel: Kernel, step: Step) -> None:
             apply_to_host(kernel, step)
         elif isinstance(step, NicStep):
             apply_to_nic(kernel, step)
-        else:
+        elif isinstance(step, RouteStep):
             apply_to_routes(kernel, step)
+        elif isinstance(step, UplinkStep):
+            apply_to_uplink(kernel, step)
+        else:
+            apply_limit(kernel, step)
     except NetlinkError as error:
         reason = os.strerror(error.code) if error.code else str(error)
         if error.code in _REFUSALS:

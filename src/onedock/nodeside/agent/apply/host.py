@@ -1,6 +1,6 @@
 """Links of the node."""
 
-from typing import assert_never
+from typing import Any, assert_never
 
 from onedock.nodeside.agent import namespaces, steps
 from onedock.nodeside.agent.kernel import Kernel
@@ -19,6 +19,8 @@ def apply_to_host(kernel: Kernel, step: steps.HostStep) -> None:
             kernel.host.link("set", ifname=name, ifalias=alias)
         case steps.PlugIn(name, bridge):
             kernel.host.link("set", ifname=name, master=kernel.index(kernel.host, bridge))
+        case steps.Unplug(name):
+            kernel.host.link("set", ifname=name, master=0)
         case steps.RaiseHostLink(name):
             kernel.host.link("set", ifname=name, state="up")
         case steps.SetHostMtu(name, mtu):
@@ -27,10 +29,16 @@ def apply_to_host(kernel: Kernel, step: steps.HostStep) -> None:
             assert_never(step)
 
 
-def _create_bridge(kernel: Kernel, step: steps.CreateBridge) -> None:
+def bridge_request(step: steps.CreateBridge) -> dict[str, Any]:
+    """What makes a bridge, in the words of pyroute2."""
+    options = {f"br_{name}": int(value) for name, value in step.options}
     optional = {} if step.mtu is None else {"mtu": step.mtu}
-    kernel.host.link("add", ifname=step.name, kind="bridge", group=BRIDGE_GROUP, br_stp_state=0, **optional)
-    with kernel.at_home():
+    return {"ifname": step.name, "kind": "bridge", "group": BRIDGE_GROUP, "br_stp_state": 0, **optional, **options}
+
+
+def _create_bridge(kernel: Kernel, step: steps.CreateBridge) -> None:
+    kernel.host.link("add", **bridge_request(step))
+    with namespaces.at_home():
         # The node is no IPv6 neighbour of its VMs, and takes no router advertisements from them.
         namespaces.sysctl(f"ipv6/conf/{step.name}/disable_ipv6", "1")
     kernel.host.link("set", ifname=step.name, state="up")

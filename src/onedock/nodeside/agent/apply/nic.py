@@ -29,12 +29,15 @@ def apply_to_nic(kernel: Kernel, step: steps.NicStep) -> None:
             _address(kernel, "add", name, address)
         case steps.RaiseNic(name):
             kernel.inner.link("set", ifname=name, state="up")
+        case steps.SetIpv6(name, key, value):
+            namespaces.sysctl(f"ipv6/conf/{name}/{key}", str(value))
         case _:
             assert_never(step)
 
 
 def _create_veth(kernel: Kernel, step: steps.CreateVeth) -> None:
-    optional = {} if step.mtu is None else {"mtu": step.mtu}
+    # What a new bridge has become by its uplink is not in the step.
+    optional = {"mtu": kernel.mtu(step.bridge) if step.mtu is None else step.mtu}
     # A bridge takes the lowest MAC of its ports; a high one on our side never changes it for others.
     high = "fa" if step.mac.startswith("fe") else "fe"
     namespace = os.open(namespaces.path(kernel.namespace), os.O_RDONLY | os.O_CLOEXEC)

@@ -1,6 +1,6 @@
 """What has to be done to a VM's network, decided from what is wanted and what was seen. Pure."""
 
-from onedock.nodeside.agent.plan.bridge import is_disposable
+from onedock.nodeside.agent.plan.bridge import is_our_bridge, is_our_uplink, is_unused
 from onedock.nodeside.agent.plan.network import plan
 
-__all__ = ["is_disposable", "plan"]
+__all__ = ["is_our_bridge", "is_our_uplink", "is_unused", "plan"]

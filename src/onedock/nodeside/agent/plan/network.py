@@ -1,36 +1,59 @@
 """The order of the steps: the node's links, then every NIC plugged, then every NIC raised."""
 
 from collections.abc import Iterator
+from itertools import chain
 
-from onedock.nodeside.agent.plan.bridge import plan_bridge, plan_phydev
-from onedock.nodeside.agent.plan.nic import as_created, find_pair, plan_addresses, plan_veth
+from onedock.nodeside.agent.plan.bridge import plan_bridge, plan_phydev, plan_released
+from onedock.nodeside.agent.plan.methods import plan_ipv6
+from onedock.nodeside.agent.plan.nic import Pair, as_created, find_pair, plan_addresses, plan_veth
 from onedock.nodeside.agent.plan.routes import plan_routes
-from onedock.nodeside.agent.seen import Seen, vm_group
+from onedock.nodeside.agent.plan.shaping import plan_limits
+from onedock.nodeside.agent.plan.trunk import plan_trunk_bridge, plan_trunk_port
+from onedock.nodeside.agent.plan.uplink import plan_uplink
+from onedock.nodeside.agent.seen import InnerLink, Seen, vm_group
 from onedock.nodeside.agent.steps import CreateNamespace, DeleteHostLink, RaiseLoopback, RaiseNic, Step
 from onedock.reconcilers.errors import TerminalError
-from onedock.reconcilers.model import Network
+from onedock.reconcilers.model import Network, Nic, VmId
+from onedock.reconcilers.nic_parts import Method, Switch
 
 
-def plan(wanted: Network, seen: Seen) -> tuple[Step, ...]:
+def plan(wanted: Network, seen: Seen, earlier: Network | None = None) -> tuple[Step, ...]:
     """The steps, in order, that turn what was seen into what is wanted; none when nothing differs.
 
+    ``earlier`` is what was wanted until now, for what cannot be told from its looks to be the VM's.
     Raises TerminalError when a link that is not ours is in the way, or a physical device cannot be used.
     """
     pairs = {nic.index: find_pair(wanted.vm, nic, seen) for nic in wanted.nics}
-    inner = {nic.index: pair[1] if (pair := pairs[nic.index]) else as_created(nic) for nic in wanted.nics}
     steps: list[Step] = [] if seen.namespace else [CreateNamespace()]
     if not seen.loopback_up:
         steps.append(RaiseLoopback())
+    if earlier is not None:
+        steps.extend(plan_released(wanted, earlier, seen))
     steps.extend(_plan_node(wanted, seen))
     steps.extend(_plan_deletions(wanted, seen, {pair[0].name for pair in pairs.values() if pair is not None}))
     for nic in wanted.nics:
-        steps.extend(plan_veth(wanted.vm, nic, seen, pairs[nic.index]))
-        steps.extend(plan_addresses(nic, inner[nic.index]))
+        steps.extend(_plan_plugged(wanted.vm, nic, seen, pairs[nic.index]))
     for nic in wanted.nics:
-        if not inner[nic.index].up:
+        inner = _inner(nic, pairs[nic.index])
+        if not inner.up:
             steps.append(RaiseNic(nic.name))
-        steps.extend(plan_routes(nic, inner[nic.index]))
+        steps.extend(plan_routes(nic, inner))
     return tuple(steps)
+
+
+def _inner(nic: Nic, pair: Pair | None) -> InnerLink:
+    return pair[1] if pair is not None else as_created(nic)
+
+
+def _plan_plugged(vm: VmId, nic: Nic, seen: Seen, pair: Pair | None) -> Iterator[Step]:
+    """All of a NIC that may be there while it is still down: nothing passes that is not limited and filtered."""
+    host, inner = pair[0] if pair is not None else None, _inner(nic, pair)
+    yield from plan_veth(vm, nic, seen, pair)
+    yield from plan_trunk_port(nic, host)
+    ipv6, addresses = plan_ipv6(nic, inner), plan_addresses(nic, inner)
+    # What is switched off has lost its addresses already, what is switched on can only then have some.
+    yield from chain(addresses, ipv6) if nic.method6 is Method.DISABLE else chain(ipv6, addresses)
+    yield from plan_limits(nic, host, inner)
 
 
 def _plan_node(wanted: Network, seen: Seen) -> tuple[Step, ...]:
@@ -38,11 +61,16 @@ def _plan_node(wanted: Network, seen: Seen) -> tuple[Step, ...]:
     steps: dict[Step, None] = {}
     bridges: set[str] = set()
     for nic in wanted.nics:
+        if nic.switch is not Switch.LINUX:
+            continue
         if nic.bridge not in bridges:
             bridges.add(nic.bridge)
             steps.update(dict.fromkeys(plan_bridge(nic, seen)))
         if nic.phydev is not None:
             steps.update(dict.fromkeys(plan_phydev(nic.phydev, nic.bridge, seen)))
+        if nic.uplink is not None:
+            steps.update(dict.fromkeys(plan_uplink(nic.uplink, nic.bridge, seen)))
+        steps.update(dict.fromkeys(plan_trunk_bridge(nic, seen)))
     return tuple(steps)
 
 

@@ -3,6 +3,7 @@
 import ipaddress
 from collections.abc import Iterator
 
+from onedock.nodeside.agent.plan.methods import NEW
 from onedock.nodeside.agent.seen import HostLink, InnerLink, Seen, canonical_address, vm_alias
 from onedock.nodeside.agent.steps import (
     AddAddress,
@@ -17,6 +18,7 @@ from onedock.nodeside.agent.steps import (
     Step,
 )
 from onedock.reconcilers.model import Nic, VmId
+from onedock.reconcilers.nic_parts import Method, Switch
 
 Pair = tuple[HostLink, InnerLink]
 """Both sides of a veth of ours: the node's and the VM's."""
@@ -33,7 +35,7 @@ def find_pair(vm: VmId, nic: Nic, seen: Seen) -> Pair | None:
 
 def as_created(nic: Nic) -> InnerLink:
     """The VM's side of a NIC right after its veth was made."""
-    return InnerLink(nic.name, 0, mac=nic.mac.lower(), mtu=nic.mtu or 0)
+    return InnerLink(nic.name, 0, mac=nic.mac.lower(), mtu=nic.mtu or 0, ipv6=tuple(NEW.items()))
 
 
 def plan_veth(vm: VmId, nic: Nic, seen: Seen, pair: Pair | None) -> Iterator[Step]:
@@ -59,7 +61,7 @@ def _plan_host_side(vm: VmId, nic: Nic, host: HostLink) -> Iterator[Step]:
         yield Label(host.name, vm_alias(vm))
     if nic.mtu is not None and host.mtu != nic.mtu:
         yield SetHostMtu(host.name, nic.mtu)
-    if host.master != nic.bridge:
+    if nic.switch is Switch.LINUX and host.master != nic.bridge:
         yield PlugIn(host.name, nic.bridge)
     if not host.up:
         yield RaiseHostLink(host.name)
@@ -74,10 +76,16 @@ def plan_addresses(nic: Nic, inner: InnerLink) -> Iterator[Step]:
     have = _by_subnet(inner.addresses)
     for subnet, addresses in have.items():
         for address in addresses[_common(addresses, want.get(subnet, ())) :]:
-            yield RemoveAddress(nic.name, address)
+            if not _is_guests(nic, address):
+                yield RemoveAddress(nic.name, address)
     for subnet, addresses in want.items():
         for address in addresses[_common(have.get(subnet, ()), addresses) :]:
             yield AddAddress(nic.name, address)
+
+
+def _is_guests(nic: Nic, address: str) -> bool:
+    """Whether an address that is not wanted may be one that the guest gave itself."""
+    return (nic.method6 if ":" in address else nic.method) is Method.SKIP
 
 
 def _by_subnet(addresses: tuple[str, ...]) -> dict[str, tuple[str, ...]]:

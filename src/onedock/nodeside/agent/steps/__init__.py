@@ -8,6 +8,7 @@ from onedock.nodeside.agent.steps.host import (
     PlugIn,
     RaiseHostLink,
     SetHostMtu,
+    Unplug,
 )
 from onedock.nodeside.agent.steps.nic import (
     AddAddress,
@@ -17,32 +18,67 @@ from onedock.nodeside.agent.steps.nic import (
     RaiseLoopback,
     RaiseNic,
     RemoveAddress,
+    SetIpv6,
     SetMac,
     SetMtu,
 )
-from onedock.nodeside.agent.steps.routes import AddGateway, RemoveGateway, RouteStep
+from onedock.nodeside.agent.steps.routes import (
+    AddConnected,
+    AddGateway,
+    AddRoute,
+    RemoveGateway,
+    RemoveRoute,
+    RouteStep,
+)
+from onedock.nodeside.agent.steps.shaping import Shape, ShapingStep, Unshape
+from onedock.nodeside.agent.steps.uplink import (
+    AddPortVlans,
+    AddRemote,
+    CreateUplink,
+    FilterVlans,
+    PortVlan,
+    RemovePortVlans,
+    RemoveRemote,
+    UplinkStep,
+)
 
-Step = HostStep | NicStep | RouteStep
+Step = HostStep | NicStep | RouteStep | UplinkStep | ShapingStep
 
 __all__ = [
     "AddAddress",
+    "AddConnected",
     "AddGateway",
+    "AddPortVlans",
+    "AddRemote",
+    "AddRoute",
     "CreateBridge",
     "CreateNamespace",
+    "CreateUplink",
     "CreateVeth",
     "DeleteHostLink",
+    "FilterVlans",
     "HostStep",
     "Label",
     "NicStep",
     "PlugIn",
+    "PortVlan",
     "RaiseHostLink",
     "RaiseLoopback",
     "RaiseNic",
     "RemoveAddress",
     "RemoveGateway",
+    "RemovePortVlans",
+    "RemoveRemote",
+    "RemoveRoute",
     "RouteStep",
     "SetHostMtu",
+    "SetIpv6",
     "SetMac",
     "SetMtu",
+    "Shape",
+    "ShapingStep",
     "Step",
+    "Unplug",
+    "Unshape",
+    "UplinkStep",
 ]

@@ -5,15 +5,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class CreateBridge:
-    """Make a bridge that is marked as ours, up, without spanning tree."""
+    """Make a bridge that is marked as ours, up, without spanning tree unless its options say so."""
 
     name: str
     mtu: int | None
+    options: tuple[tuple[str, str], ...] = ()
+    """What follows ``IFLA_BR_`` in lower case, and its value."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeleteHostLink:
-    """Delete a veth of ours by its host side."""
+    """Delete a link of ours: a veth by its host side, or an uplink."""
 
     name: str
 
@@ -35,6 +37,13 @@ class PlugIn:
 
 
 @dataclass(frozen=True, slots=True)
+class Unplug:
+    """Make a link of the host a port of no bridge."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class RaiseHostLink:
     """Bring a link of the host up."""
 
@@ -43,10 +52,10 @@ class RaiseHostLink:
 
 @dataclass(frozen=True, slots=True)
 class SetHostMtu:
-    """Set the MTU of a host side."""
+    """Set the MTU of a host side or uplink."""
 
     name: str
     mtu: int
 
 
-HostStep = CreateBridge | DeleteHostLink | Label | PlugIn | RaiseHostLink | SetHostMtu
+HostStep = CreateBridge | DeleteHostLink | Label | PlugIn | Unplug | RaiseHostLink | SetHostMtu

@@ -66,4 +66,15 @@ class RaiseNic:
     name: str
 
 
-NicStep = CreateNamespace | RaiseLoopback | CreateVeth | SetMac | SetMtu | RemoveAddress | AddAddress | RaiseNic
+@dataclass(frozen=True, slots=True)
+class SetIpv6:
+    """Set how a NIC takes part in IPv6: one of its sysctls, such as ``accept_ra``."""
+
+    name: str
+    key: str
+    value: int
+
+
+NicStep = (
+    CreateNamespace | RaiseLoopback | CreateVeth | SetMac | SetMtu | RemoveAddress | AddAddress | RaiseNic | SetIpv6
+)

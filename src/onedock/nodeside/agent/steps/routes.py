@@ -22,4 +22,35 @@ class AddGateway:
     onlink: bool
 
 
-RouteStep = RemoveGateway | AddGateway
+@dataclass(frozen=True, slots=True)
+class RemoveRoute:
+    """Remove a static route."""
+
+    name: str
+    destination: str
+    gateway: str
+    metric: int
+
+
+@dataclass(frozen=True, slots=True)
+class AddRoute:
+    """Add a static route; ``onlink`` as for a default route."""
+
+    name: str
+    destination: str
+    gateway: str
+    metric: int
+    onlink: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AddConnected:
+    """Put back the route to a NIC's own subnet, which the kernel made with the address."""
+
+    name: str
+    destination: str
+    source: str | None
+    """Address that packets get by this route, IPv4 only."""
+
+
+RouteStep = RemoveGateway | AddGateway | RemoveRoute | AddRoute | AddConnected

@@ -1,0 +1,127 @@
+"""VLAN and VXLAN links that connect a bridge with the wire.
+
+All VMs of a bridge share its uplink. One that is ours is made anew when the network's says something else; one that
+others made is used as it is, if it leads to the same network.
+"""
+
+import ipaddress
+from collections.abc import Iterator
+
+from onedock.nodeside.agent.plan.bridge import find_phydev, plug_shared
+from onedock.nodeside.agent.seen import BRIDGE_ALIAS, BRIDGE_GROUP, HostLink, Seen
+from onedock.nodeside.agent.steps import (
+    AddRemote,
+    CreateUplink,
+    DeleteHostLink,
+    Label,
+    RaiseHostLink,
+    RemoveRemote,
+    SetHostMtu,
+    Step,
+)
+from onedock.reconcilers.errors import TerminalError
+from onedock.reconcilers.nic_parts import Uplink, Vlan, Vxlan
+
+_SAME_NETWORK = frozenset({"id"})
+"""Attributes by which a link that others made is known to lead to the same network."""
+
+
+def plan_uplink(uplink: Uplink, bridge: str, seen: Seen) -> Iterator[Step]:
+    """A bridge has this uplink and no other of ours. Raises TerminalError: the name or the device is in use otherwise.
+
+    The other ones go first: together they would join two networks.
+    """
+    phydev = find_phydev(uplink.phydev, seen)
+    for name in sorted(seen.uplinks.get(bridge, frozenset()) - {uplink.name}):
+        yield DeleteHostLink(name)
+    if not phydev.up:
+        yield RaiseHostLink(phydev.name)
+    attributes = attributes_of(uplink, phydev, seen)
+    lower = _lower(uplink, phydev)
+    link = seen.host.get(uplink.name)
+    if link is not None and _is_other(link, uplink, attributes, lower):
+        yield DeleteHostLink(link.name)
+        link = None
+    if link is None:
+        below = phydev.name if lower else None
+        yield CreateUplink(uplink.name, uplink.kind, below, bridge, uplink.mtu, tuple(sorted(attributes)))
+        yield Label(uplink.name, BRIDGE_ALIAS)
+        yield from _plan_remotes(uplink, frozenset(), seen)
+        return
+    yield from plug_shared(link, bridge)
+    if link.group == BRIDGE_GROUP:
+        if link.alias != BRIDGE_ALIAS:
+            yield Label(link.name, BRIDGE_ALIAS)
+        if uplink.mtu is not None and link.mtu != uplink.mtu:
+            yield SetHostMtu(link.name, uplink.mtu)
+        yield from _plan_remotes(uplink, link.remotes, seen)
+    if not link.up:
+        yield RaiseHostLink(link.name)
+
+
+def attributes_of(uplink: Uplink, phydev: HostLink, seen: Seen) -> frozenset[tuple[str, str]]:
+    """What netlink is told of an uplink besides its name and device. Raises TerminalError: it has no address."""
+    if isinstance(uplink, Vlan):
+        return frozenset({"id": str(uplink.vlan_id), **dict(uplink.options)}.items())
+    attributes = {
+        "id": str(uplink.vni),
+        "port": str(uplink.port),
+        "learning": str(int(uplink.learning)),
+        **({"ttl": str(uplink.ttl)} if uplink.ttl is not None else {}),
+        **dict(uplink.options),
+    }
+    if uplink.group is not None:
+        attributes[_by_family("group", uplink.group)] = _canonical(uplink.group)
+    if (local := uplink.local or _first_address(uplink, phydev, seen)) is not None:
+        attributes[_by_family("local", local)] = _canonical(local)
+    return frozenset(attributes.items())
+
+
+def _is_other(link: HostLink, uplink: Uplink, attributes: frozenset[tuple[str, str]], lower: int) -> bool:
+    """Whether a link of the uplink's name has to be made anew. Raises TerminalError when it is not ours to delete."""
+    if link.group == BRIDGE_GROUP:
+        return link.kind != uplink.kind or link.peer != lower or not attributes <= link.attributes
+    same = {(name, value) for name, value in attributes if name in _SAME_NETWORK}
+    if link.kind != uplink.kind or not same <= link.attributes:
+        raise TerminalError(
+            f"link {link.name} on this node is not ONEDock's and no {uplink.kind} with id {dict(same)['id']};"
+            " remove or rename it, or correct PHYDEV or VLAN_ID of the virtual network"
+        )
+    return False
+
+
+def _lower(uplink: Uplink, phydev: HostLink) -> int:
+    """Index of the device that the link is bound to; 0: to none."""
+    return 0 if isinstance(uplink, Vxlan) and uplink.tep == "local_ip" else phydev.index
+
+
+def _first_address(uplink: Vxlan, phydev: HostLink, seen: Seen) -> str | None:
+    if uplink.tep != "local_ip":
+        return None
+    version = ipaddress.ip_address(uplink.remotes[0]).version if uplink.remotes else 4
+    for index, address in seen.own_addresses:
+        if index == phydev.index and ipaddress.ip_address(address).version == version:
+            return address
+    raise TerminalError(
+        f"physical device {phydev.name} has no IPv{version} address on this node, which the tunnel {uplink.name} needs;"
+        " give it one, or set VXLAN_TEP=dev in the virtual network"
+    )
+
+
+def _plan_remotes(uplink: Uplink, have: frozenset[str], seen: Seen) -> Iterator[Step]:
+    if isinstance(uplink, Vlan) or uplink.group is not None:
+        return
+    own = {address for _, address in seen.own_addresses}
+    want = {_canonical(remote) for remote in uplink.remotes} - own
+    for address in sorted(have - want):
+        yield RemoveRemote(uplink.name, address)
+    for address in sorted(want - have):
+        yield AddRemote(uplink.name, address)
+
+
+def _canonical(address: str) -> str:
+    return str(ipaddress.ip_address(address))
+
+
+def _by_family(name: str, address: str) -> str:
+    return f"{name}6" if ":" in address else name

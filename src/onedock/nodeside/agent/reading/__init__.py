@@ -1,0 +1,85 @@
+"""The kernel's netlink answers as the values of ``seen``. Reads only, in the threads of ``netlink``."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Protocol
+
+from pyroute2 import IPRoute
+
+from onedock.nodeside.agent.qdiscs import Qdiscs
+from onedock.nodeside.agent.reading import shared
+from onedock.nodeside.agent.reading.inside import LOOPBACK, read_inside
+from onedock.nodeside.agent.reading.links import Links, dump, host_link, ports
+from onedock.nodeside.agent.seen import InnerLink, Seen
+from onedock.reconcilers.model import Network, Nic
+from onedock.reconcilers.nic_parts import Switch, Vxlan
+
+__all__ = ["LOOPBACK", "dump", "host_link", "ports", "read"]
+
+
+class OpenQdiscs(Protocol):
+    """Where queueing disciplines can be asked for."""
+
+    def __call__(self, *, inside: bool) -> Qdiscs:
+        """In the VM's namespace, or in the agent's."""
+
+
+def read(
+    host: IPRoute, inner: IPRoute | None, known: Network | None, earlier: Network | None, qdiscs: OpenQdiscs
+) -> Seen:
+    """Read the VM's namespace, and of the agent's own the links that the networks name or that are peers."""
+    links = Links(host)
+    nics = known.nics if known is not None else ()
+    for nic in nics:
+        for name in (nic.bridge, nic.host_name, nic.phydev):
+            if name is not None:
+                links.by_name(name)
+    for nic in earlier.nics if earlier is not None else ():
+        if nic.phydev is not None:
+            links.by_name(nic.phydev)
+    uplinks = {nic.bridge: _read_uplink(host, links, nic) for nic in nics if nic.uplink is not None}
+    own = shared.own_addresses(host) if any(_needs_addresses(nic) for nic in nics) else ()
+    _read_trunks(host, links, nics)
+    inside = read_inside(inner) if inner is not None else None
+    for inner_link in inside.links if inside is not None else ():
+        if inner_link.kind == "veth":
+            links.by_index(inner_link.peer)
+    sides = (links.by_name(nic.host_name) for nic in nics if nic.inbound is not None)
+    if limited := [side.index for side in sides if side is not None and side.limited]:
+        for index, bucket in qdiscs(inside=False).roots(limited).items():
+            links.amend(index, bucket=bucket)
+    seen = Seen(host=links.values(), uplinks=uplinks, own_addresses=own)
+    if inside is None:
+        return seen
+    inner_links = _with_buckets(inside.links, qdiscs)
+    return replace(seen, namespace=True, loopback_up=inside.loopback_up, inner=inner_links)
+
+
+def _read_uplink(host: IPRoute, links: Links, nic: Nic) -> frozenset[str]:
+    assert nic.uplink is not None
+    links.by_name(nic.uplink.phydev)
+    link = links.by_name(nic.uplink.name)
+    if link is not None and isinstance(nic.uplink, Vxlan) and nic.uplink.group is None and link.kind == "vxlan":
+        links.amend(link.index, remotes=shared.remotes(link))
+    return links.uplinks(nic.bridge)
+
+
+def _needs_addresses(nic: Nic) -> bool:
+    return isinstance(nic.uplink, Vxlan) and (bool(nic.uplink.remotes) or nic.uplink.tep == "local_ip")
+
+
+def _read_trunks(host: IPRoute, links: Links, nics: Iterable[Nic]) -> None:
+    for nic in nics:
+        if nic.trunk is None or nic.switch is not Switch.LINUX or not links.filters_vlans(nic.bridge):
+            continue
+        for name in (nic.host_name, nic.phydev, nic.uplink.name if nic.uplink is not None else None):
+            if name is not None and (port := links.by_name(name)) is not None:
+                links.amend(port.index, vlans=shared.vlans(host, port))
+
+
+def _with_buckets(links: tuple[InnerLink, ...], qdiscs: OpenQdiscs) -> tuple[InnerLink, ...]:
+    limited = [link.index for link in links if link.limited]
+    if not limited:
+        return links
+    buckets = qdiscs(inside=True).roots(limited)
+    return tuple(replace(link, bucket=buckets.get(link.index)) for link in links)

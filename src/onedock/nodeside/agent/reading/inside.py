@@ -1,0 +1,90 @@
+"""What the VM's namespace has."""
+
+import ipaddress
+from dataclasses import dataclass
+from typing import Any
+
+from pyroute2 import IPRoute
+
+from onedock.nodeside.agent.reading.links import IFF_UP, dump, limited
+from onedock.nodeside.agent.seen import IPV6_SYSCTLS, InnerLink
+
+LOOPBACK = 1
+"""Index of ``lo``, the same in every namespace."""
+
+_IFF_LOWER_UP = 0x10000
+_IFA_F_PERMANENT = 0x80
+_SCOPE_LINK = 253
+_TABLE_MAIN = 254
+_PROTO_KERNEL = 2
+_STATIC = frozenset({3, 4})
+"""Route protocols ``boot`` and ``static``: not learnt by router advertisements or DHCP."""
+_INET6 = 10
+_ANY = {False: "0.0.0.0", True: "::"}  # noqa: S104 - the default route's destination
+
+
+@dataclass(frozen=True, slots=True)
+class Inside:
+    """All links but the loopback, and whether that is up."""
+
+    loopback_up: bool
+    links: tuple[InnerLink, ...]
+
+
+def read_inside(inner: IPRoute) -> Inside:
+    """Three dumps, whatever the number of links."""
+    answers = dump(inner.get_links)
+    addresses = dump(inner.get_addr)
+    routes = dump(lambda: inner.get_routes(table=_TABLE_MAIN))
+    return Inside(
+        loopback_up=any(answer["index"] == LOOPBACK and answer["flags"] & IFF_UP for answer in answers),
+        links=tuple(_inner_link(answer, addresses, routes) for answer in answers if answer["index"] != LOOPBACK),
+    )
+
+
+def _inner_link(answer: Any, addresses: list[Any], routes: list[Any]) -> InnerLink:
+    index = answer["index"]
+    own_addresses = [one for one in addresses if one["index"] == index]
+    own_routes = [one for one in routes if one.get("oif") == index]
+    static = [one for one in own_routes if one["proto"] in _STATIC and one.get("gateway")]
+    ipv6 = answer.get(("af_spec", "AF_INET6", "IFLA_INET6_CONF"))
+    return InnerLink(
+        name=answer.get("ifname"),
+        index=index,
+        kind=answer.get(("linkinfo", "kind")) or "",
+        mac=answer.get("address") or "",
+        mtu=answer.get("mtu") or 0,
+        up=bool(answer["flags"] & IFF_UP),
+        carrier=bool(answer["flags"] & _IFF_LOWER_UP),
+        peer=answer.get("link") or 0,
+        addresses=tuple(_address(one) for one in own_addresses if _is_static(one)),
+        gateways=tuple((_gateway(one), one.get("priority") or 0) for one in static if one["dst_len"] == 0),
+        routes=tuple(
+            (_destination(one), _gateway(one), one.get("priority") or 0) for one in static if one["dst_len"] != 0
+        ),
+        connected=frozenset(
+            _destination(one) for one in own_routes if one["proto"] == _PROTO_KERNEL and not one.get("gateway")
+        ),
+        link_local=any(one["family"] == _INET6 and one["scope"] == _SCOPE_LINK for one in own_addresses),
+        ipv6=tuple((key, ipv6[key]) for key in IPV6_SYSCTLS) if ipv6 else (),
+        limited=limited(answer),
+    )
+
+
+def _is_static(address: Any) -> bool:
+    """Not link-local, and not given for a time only, by a router or a DHCP server: that comes and goes as it likes."""
+    return address["scope"] != _SCOPE_LINK and bool((address.get("flags") or 0) & _IFA_F_PERMANENT)
+
+
+def _address(answer: Any) -> str:
+    # IFA_LOCAL is the address, IFA_ADDRESS the far end of a point-to-point link; IPv6 has only the latter.
+    return str(ipaddress.ip_interface(f"{answer.get('local') or answer.get('address')}/{answer['prefixlen']}"))
+
+
+def _gateway(route: Any) -> str:
+    return str(ipaddress.ip_address(route.get("gateway")))
+
+
+def _destination(route: Any) -> str:
+    start = route.get("dst") or _ANY[route["family"] == _INET6]
+    return str(ipaddress.ip_network(f"{start}/{route['dst_len']}"))
