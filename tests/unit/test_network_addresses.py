@@ -162,6 +162,14 @@ def test_bandwidth(values: dict[str, str], limit: Bandwidth | None) -> None:
         ({"ROUTES": "10.0.0.0/8 via gw"}, "the gateway in ROUTES is not an IP address"),
         ({"ROUTES": "fe80::%x/64 via fd00::1"}, "ROUTES"),
         ({"ROUTES": "10.0.0.0/8 via 10.0.0.1," * 2000}, "ROUTES names 2000 routes; at most 1024"),
+        (
+            {"ROUTES": "0.0.0.0/0 via 10.0.0.1"},
+            "ROUTES: 0.0.0.0/0 is the default route; set GATEWAY or GATEWAY6 instead",
+        ),
+        (
+            {"ROUTES": "10.0.0.0/8 via 10.0.0.1,10.1.0.0/8 via 10.0.0.2"},
+            "ROUTES: 10.0.0.0/8 has two gateways; leave one",
+        ),
         ({"VROUTER_IP": "x"}, "VROUTER_IP is not an IP address"),
         ({"INBOUND_AVG_BW": "-1"}, "INBOUND_AVG_BW must be a number"),
         ({"INBOUND_AVG_BW": "1e9"}, "INBOUND_AVG_BW must be a number"),

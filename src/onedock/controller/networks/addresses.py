@@ -78,7 +78,9 @@ def addressing(nic: Source, aliases: Iterable[Source], *, default_prefix: int, l
         addresses=tuple(configured.values()),
         others=tuple(plain for plain in others if plain not in configured),
         gateways=tuple(_gateways(nic, method, method6)),
-        routes=tuple(_routes(nic, method, method6)),
+        routes=tuple(
+            route for route in _routes(nic) if (method6 if ":" in route.destination else method) in _CONFIGURED
+        ),
         metric=nic.number("METRIC", nic.either("METRIC", "METRIC"), METRICS),
         metric6=nic.number("IP6_METRIC", nic.either("IP6_METRIC", "IP6_METRIC"), METRICS),
     )
@@ -123,11 +125,12 @@ def _gateways(nic: Source, method: Method, method6: Method) -> Iterator[str]:
                 yield gateway
 
 
-def _routes(nic: Source, method: Method, method6: Method) -> Iterator[Route]:
-    """ROUTES: ``10.0.0.0/8 via 192.168.7.1, 172.16.0.0/12 via 192.168.7.2``."""
+def _routes(nic: Source) -> list[Route]:
+    """ROUTES: ``10.0.0.0/8 via 192.168.7.1, 172.16.0.0/12 via 192.168.7.2``; each destination has one gateway."""
     parts = [part.split() for part in nic.either("ROUTES", "ROUTES").split(",") if part.strip()]
     if len(parts) > MAX_ROUTES:
         raise nic.refusal(f"ROUTES names {len(parts)} routes; at most {MAX_ROUTES} are possible")
+    found: dict[str, Route] = {}
     for words in parts:
         if len(words) != 3 or words[1] != "via":
             raise nic.refusal(f"ROUTES must be like '10.0.0.0/8 via 192.168.7.1, …', not {' '.join(words)[:60]!r}")
@@ -140,5 +143,9 @@ def _routes(nic: Source, method: Method, method6: Method) -> Iterator[Route]:
             raise nic.refusal(
                 f"ROUTES: {destination!s:.60} cannot be reached via {gateway}; both must be of one family"
             )
-        if (method6 if destination.version == 6 else method) in _CONFIGURED:
-            yield Route(str(destination), gateway)
+        if destination.prefixlen == 0:
+            raise nic.refusal(f"ROUTES: {destination} is the default route; set GATEWAY or GATEWAY6 instead")
+        route = Route(str(destination), gateway)
+        if found.setdefault(route.destination, route) != route:
+            raise nic.refusal(f"ROUTES: {destination} has two gateways; leave one")
+    return list(found.values())
