@@ -146,11 +146,31 @@ def test_walkthrough_makes_the_recorded_calls(typed: Typed, terminal: Terminal) 
         ("onevm recover --retry 3", "one.vm.recover", [3, 2]),
         ("onevm recover --delete 3", "one.vm.recover", [3, 3]),
         ("onevm recover --failure 3", "one.vm.recover", [3, 0]),
+        ("onevm nic-attach 3 --network 1", "one.vm.attachnic", [3, 'NIC=[NETWORK_ID="1"]']),
+        (
+            "onevm nic-attach 3 -n 1 --ip 10.0.0.7 --alias NIC0",
+            "one.vm.attachnic",
+            [3, 'NIC_ALIAS=[PARENT="NIC0", NETWORK_ID="1", IP="10.0.0.7"]'],
+        ),
+        ("onevm nic-attach 3 --file some.tmpl", "one.vm.attachnic", [3, "A=B\n"]),
+        ("onevm nic-detach 3 1", "one.vm.detachnic", [3, 1]),
+        ("onevm nic-update 3 1 some.tmpl", "one.vm.updatenic", [3, 1, "A=B\n", 0]),
+        ("onevm nic-update 3 1 some.tmpl --append", "one.vm.updatenic", [3, 1, "A=B\n", 1]),
+        ("onevm sg-attach 3 1 100", "one.vm.attachsg", [3, 1, 100]),
+        ("onevm sg-detach 3 1 100", "one.vm.detachsg", [3, 1, 100]),
+        ("onesecgroup create some.tmpl", "one.secgroup.allocate", ["A=B\n"]),
+        ("onesecgroup clone 100 copy", "one.secgroup.clone", [100, "copy"]),
+        ("onesecgroup update 100 some.tmpl", "one.secgroup.update", [100, "A=B\n", 0]),
+        ("onesecgroup commit 100", "one.secgroup.commit", [100, False]),
+        ("onesecgroup commit -r 100", "one.secgroup.commit", [100, True]),
+        ("onesecgroup delete 100", "one.secgroup.delete", [100]),
+        ("onevnet update 1 some.tmpl", "one.vn.update", [1, "A=B\n", 0]),
         ("onehost delete 1", "one.host.delete", [1]),
         ("oneimage delete 1", "one.image.delete", [1, False]),
     ],
 )
 def test_daily_commands(terminal: Terminal, command: str, method: str, arguments: list[Any]) -> None:
+    (terminal.directory / "some.tmpl").write_text("A=B\n")
     result = terminal.run(command, [True, 3, 0])
     assert result.returncode == 0, result.stderr
     assert terminal.server.asked == [{"method": method, "args": arguments}]
@@ -166,6 +186,21 @@ def test_vm_by_name_with_all_options(terminal: Terminal) -> None:
     assert terminal.run("onevm resume web", [True, pool, 0], [True, 7, 0]).returncode == 0
     missing = terminal.run("onevm resume other", [True, pool, 0])
     assert (missing.returncode, missing.stderr) == (255, "VM named other not found\n")
+
+
+def test_security_groups_are_shown(terminal: Terminal) -> None:
+    group = (
+        "<SECURITY_GROUP><ID>100</ID><UNAME>oneadmin</UNAME><NAME>web</NAME><UPDATED_VMS><ID>1</ID><ID>2</ID>"
+        "</UPDATED_VMS><ERROR_VMS><ID>3</ID></ERROR_VMS><TEMPLATE><RULE><RULE_TYPE>inbound</RULE_TYPE>"
+        "<PROTOCOL>TCP</PROTOCOL><IP>10.0.0.0</IP><SIZE>256</SIZE><RANGE>22,80:90</RANGE></RULE></TEMPLATE>"
+        "</SECURITY_GROUP>"
+    )
+    listed = terminal.run("onesecgroup list", [True, f"<SECURITY_GROUP_POOL>{group}</SECURITY_GROUP_POOL>", 0])
+    assert listed.stdout.splitlines()[1].split() == ["100", "oneadmin", "web", "2", "0", "0", "1"]
+    shown = terminal.run("onesecgroup show 100", [True, group, 0])
+    assert "UPDATED VMS  : 1,2" in shown.stdout
+    assert "Start: 10.0.0.0, Size: 256" in shown.stdout
+    assert "provide a network" in terminal.run("onevm nic-attach 3").stderr
 
 
 def test_nothing_chosen_and_nobody_there(terminal: Terminal) -> None:

@@ -1,4 +1,4 @@
-"""The lab's own ``onedatastore``, ``oneimage``, ``onevnet``, ``onehost`` and ``onevm``.
+"""The lab's own ``onedatastore``, ``oneimage``, ``onevnet``, ``onesecgroup``, ``onehost`` and ``onevm``.
 
 Just the subcommands of the walkthrough and of daily use, over the same XML-RPC calls as OpenNebula's own commands.
 """
@@ -6,7 +6,7 @@ Just the subcommands of the walkthrough and of daily use, over the same XML-RPC 
 import sys
 from pathlib import Path
 
-COMMANDS = ("onedatastore", "oneimage", "onevnet", "onehost", "onevm")
+COMMANDS = ("onedatastore", "oneimage", "onevnet", "onesecgroup", "onehost", "onevm")
 
 
 def link_commands(bin_dir: Path) -> None:

@@ -2,15 +2,17 @@
 
 import sys
 
-from onedock.lab.one_cli import COMMANDS, datastores, hosts, images, networks, vms
+from onedock.lab.one_cli import COMMANDS, datastores, hosts, images, networks, security_groups, vm_networks, vms
 
 _APPS = {
     "onedatastore": datastores.app,
     "oneimage": images.app,
     "onevnet": networks.app,
+    "onesecgroup": security_groups.app,
     "onehost": hosts.app,
     "onevm": vms.app,
 }
+vms.app.add_typer(vm_networks.app)
 
 
 def main(arguments: list[str]) -> int:

@@ -26,6 +26,17 @@ def create(file: Annotated[Path, typer.Argument(help="Template of the network.")
     show_created(call("one.vn.allocate", template_text(file), -1))
 
 
+@app.command()
+@reported
+def update(
+    network: str,
+    file: Annotated[Path, typer.Argument(help="Template of the network.")],
+    append: Annotated[bool, typer.Option("--append", "-a", help="Keep what the file does not name.")] = False,
+) -> None:
+    """Change a virtual network; VMs that run follow where they can."""
+    call("one.vn.update", number_of(network, "VNET", pool), template_text(file), int(append))
+
+
 @app.command("list")
 @reported
 def list_all() -> None:
@@ -52,8 +63,11 @@ def list_all() -> None:
 def show_one(network: str) -> None:
     """Show one virtual network, given by id or name, with its leases."""
     item = document("one.vn.info", number_of(network, "VNET", pool), False)
-    names = ("ID", "NAME", "VN_MAD", "BRIDGE", "VLAN_ID", "USED_LEASES")
-    show.page(f"VIRTUAL NETWORK {item.findtext('ID')}", [(name, item.findtext(name, "")) for name in names])
+    names = ("ID", "NAME", "VN_MAD", "BRIDGE", "PHYDEV", "VLAN_ID", "USED_LEASES")
+    lines = [(name, item.findtext(name, "")) for name in names]
+    for name in ("UPDATED", "OUTDATED", "UPDATING", "ERROR"):
+        lines.append((f"{name} VMS", ",".join(vm.text or "" for vm in item.findall(f"{name}_VMS/ID"))))
+    show.page(f"VIRTUAL NETWORK {item.findtext('ID')}", lines)
     show.attributes("VIRTUAL NETWORK TEMPLATE", item.find("TEMPLATE"))
     leases = [
         [lease.findtext("VM", ""), lease.findtext("MAC", ""), lease.findtext("IP", "-"), lease.findtext("IP6", "-")]
