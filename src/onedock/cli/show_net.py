@@ -84,9 +84,9 @@ def _link(link: Json | None, name: str) -> str:
     state = "up" if link["up"] and link["carrier"] else "up, no carrier" if link["up"] else "down"
     parts = [f"{name} {state}", f"MTU {link['mtu']}"]
     for way in ("rx", "tx"):
-        text = f"{way} {_bytes(counters[f'{way}_bytes'])} in {counters[f'{way}_packets']} packets"
         bad = [f"{counters[f'{way}_{kind}']} {kind}" for kind in ("dropped", "errors") if counters[f"{way}_{kind}"]]
-        parts.append(f"{text} ({', '.join(bad)})" if bad else text)
+        details = ", ".join([_bytes(counters[f"{way}_bytes"]), *bad])
+        parts.append(f"{way} {counters[f'{way}_packets']} ({details})")
     queue = link["queue"]
     if queue and (queue["kind"] not in {"noqueue", "mq", "pfifo_fast", "fq_codel"} or queue["dropped"]):
         waiting = f", {_bytes(queue['backlog_bytes'])} wait" if queue["backlog_bytes"] else ""

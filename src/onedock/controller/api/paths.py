@@ -39,7 +39,7 @@ class PathView:
             "node": node.name,
             "namespace": found.namespace,
             "interval_s": found.interval_s,
-            "nics": [_nic_view(path, named.get(str(path.nic.index), {})) for path in found.nics],
+            "nics": [nic_view(path, named.get(str(path.nic.index), {})) for path in found.nics],
         }
         return web.json_response(view)
 
@@ -50,7 +50,8 @@ class PathView:
         return record.desired.node
 
 
-def _nic_view(path: NicPath, attributes: Attributes) -> dict[str, Any]:
+def nic_view(path: NicPath, attributes: Attributes) -> dict[str, Any]:
+    """One NIC: its way, its first fault, and OpenNebula's names."""
     fault = find_broken(path)
     return {
         "network": attributes.get("NETWORK", ""),
