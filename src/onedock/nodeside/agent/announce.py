@@ -5,30 +5,21 @@ Without it, they and the switches in between send to where the address was until
 
 import ipaddress
 import socket
-import struct
 from collections.abc import Iterable, Sequence
 
 import structlog
 
 from onedock.nodeside.agent import namespaces
+from onedock.nodeside.agent.frames import OVERRIDE, Address, Arp, Neighbour, arp, neighbour, target_mac
 from onedock.nodeside.agent.steps import AddAddress, CreateVeth, PlugIn, RaiseHostLink, RaiseNic, SetMac, Step
 from onedock.reconcilers.model import Network, Nic, VmId, namespace_name
 
 log = structlog.get_logger()
 
-ETH_P_ARP = 0x0806
-ARP_REQUEST, ARP_REPLY = 1, 2
-ND_SOLICITATION, ND_ADVERTISEMENT = 135, 136
-OPTION_SOURCE_MAC, OPTION_TARGET_MAC = 1, 2
-
 _PLACING = (AddAddress, CreateVeth, PlugIn, RaiseHostLink, RaiseNic, SetMac)
-_BROADCAST = b"\xff" * 6
-_ARP = struct.Struct("!HHBBH6s4s6s4s")
-_ETHERNET_ARP = struct.Struct("!6s6sH")
-_OVERRIDE = 0x20000000
+_ETH_P_ARP = 0x0806
 _ALL_NODES = "ff02::1"
 _HOP_LIMIT = 255
-"""Neighbours drop what came over a router."""
 
 
 def announce(vm: VmId, nics: Sequence[Nic]) -> None:
@@ -53,36 +44,23 @@ def newly_placed(network: Network, steps: Iterable[Step]) -> tuple[Nic, ...]:
     return tuple(nic for nic in network.nics if names & {nic.name, nic.host_name})
 
 
-def arp(operation: int, mac: bytes, sender: bytes, target: bytes) -> bytes:
-    """A broadcast ARP frame; addresses are 4 bytes."""
-    known = _BROADCAST if operation == ARP_REPLY else bytes(6)
-    body = _ARP.pack(1, 0x0800, 6, 4, operation, mac, sender, known, target)
-    return _ETHERNET_ARP.pack(_BROADCAST, mac, ETH_P_ARP) + body
+def _announce_ipv4(name: str, mac: bytes, addresses: Sequence[Address]) -> None:
+    if addresses:
+        with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as raw:
+            raw.bind((name, _ETH_P_ARP))
+            for address in addresses:
+                # Some listen to requests only, some to answers only.
+                for operation in (Arp.REQUEST, Arp.REPLY):
+                    raw.send(arp(operation, mac, address, address))
 
 
-def neighbour_message(kind: int, flags: int, target: bytes, option: tuple[int, bytes] | None) -> bytes:
-    """An ICMPv6 neighbour solicitation or advertisement without checksum, which the kernel fills in."""
-    what = struct.pack("!BB6s", option[0], 1, option[1]) if option else b""
-    return struct.pack("!BBHI16s", kind, 0, 0, flags, target) + what
-
-
-def _announce_ipv4(name: str, mac: bytes, addresses: Sequence[ipaddress.IPv4Address | ipaddress.IPv6Address]) -> None:
-    if not addresses:
-        return
-    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as raw:
-        raw.bind((name, ETH_P_ARP))
-        for address in addresses:
-            # Some listen to requests only, some to answers only.
-            for operation in (ARP_REQUEST, ARP_REPLY):
-                raw.send(arp(operation, mac, address.packed, address.packed))
-
-
-def _announce_ipv6(name: str, mac: bytes, addresses: Sequence[ipaddress.IPv4Address | ipaddress.IPv6Address]) -> None:
+def _announce_ipv6(name: str, mac: bytes, addresses: Sequence[Address]) -> None:
     for address in addresses:
+        # Through the kernel's IPv6: frames of our own would not pass the filter of a VM with security groups.
         with socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6) as raw:
             index = socket.if_nametoindex(name)
             raw.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, _HOP_LIMIT)
             raw.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, index)
             raw.bind((str(address), 0, 0, index))
-            message = neighbour_message(ND_ADVERTISEMENT, _OVERRIDE, address.packed, (OPTION_TARGET_MAC, mac))
+            message = neighbour(Neighbour.ADVERTISEMENT, OVERRIDE, address, target_mac(mac))
             raw.sendto(message, (_ALL_NODES, 0, 0, index))

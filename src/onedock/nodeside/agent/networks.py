@@ -11,7 +11,7 @@ from typing import ParamSpec, TypeVar
 
 import structlog
 
-from onedock.nodeside.agent import namespaces, netlink
+from onedock.nodeside.agent import conflicts, namespaces, netlink
 from onedock.nodeside.agent.announce import announce, newly_placed
 from onedock.nodeside.agent.describe import describe
 from onedock.nodeside.agent.dhcp import DhcpClients
@@ -25,7 +25,7 @@ from onedock.nodeside.agent.validate import check_container, check_network, chec
 from onedock.nodeside.agent.watch import Watch
 from onedock.nodeside.heals import Cause
 from onedock.reconcilers.errors import NotFoundError, OnedockError, TerminalError, TransientError
-from onedock.reconcilers.model import ContainerId, Network, ObservedNetwork, VmId, namespace_name
+from onedock.reconcilers.model import ContainerId, Network, Nic, ObservedNetwork, VmId, namespace_name
 
 log = structlog.get_logger()
 
@@ -94,6 +94,8 @@ class NodeNetworks:
         check_network(network)
         vm = network.vm
         async with self._vms.hold([str(vm)]):
+            if asking := conflicts.unproven(network, await self._earlier(vm)):
+                await self._prove(network, asking)
             seen, _ = await self._make(network)
         kept = self._store.get(vm)
         if kept is not None and not kept.containers:
@@ -129,19 +131,7 @@ class NodeNetworks:
         """Remove bindings, links, namespace, unused bridges of ours and the memory; absent is success."""
         check_vm(vm)
         async with self._vms.hold([str(vm)]):
-            earlier = await self._earlier(vm)
-            await asyncio.to_thread(self._store.begin_removal, vm)
-            self.healer.forget(vm)
-            self._watch.forget(vm)
-            kept = self._store.get(vm)
-            for container in kept.containers if kept else ():
-                (self._runtime_dir / container).unlink(missing_ok=True)
-            await self._dhcp.leave(Network(vm))
-            # The links go without the bridges' locks: each waits for the kernel, and many may wait together.
-            await self._in_thread(netlink.remove, vm)
-            async with self._bridges.hold(_bridges_of(earlier)):
-                await self._leave(_bridges_of(earlier), earlier)
-            self._store.forget(vm)
+            await self._remove(vm)
 
     def list_vms(self) -> tuple[VmId, ...]:
         """VMs that are remembered, in order.
@@ -158,6 +148,35 @@ class NodeNetworks:
         await self.healer.close()
         await asyncio.to_thread(self._threads.shutdown)
         self._watch.close()
+
+    async def _remove(self, vm: VmId) -> None:
+        earlier = await self._earlier(vm)
+        await asyncio.to_thread(self._store.begin_removal, vm)
+        self.healer.forget(vm)
+        self._watch.forget(vm)
+        kept = self._store.get(vm)
+        for container in kept.containers if kept else ():
+            (self._runtime_dir / container).unlink(missing_ok=True)
+        await self._dhcp.leave(Network(vm))
+        # The links go without the bridges' locks: each waits for the kernel, and many may wait together.
+        await self._in_thread(netlink.remove, vm)
+        async with self._bridges.hold(_bridges_of(earlier)):
+            await self._leave(_bridges_of(earlier), earlier)
+        self._store.forget(vm)
+
+    async def _prove(self, network: Network, asking: tuple[Nic, ...]) -> None:
+        """Raise the NICs without those addresses and ask for them. TerminalError: taken; all is as before then."""
+        vm, kept = network.vm, self._store.get(network.vm)
+        await self._make(conflicts.without(network, asking))
+        taken = await self._in_thread(conflicts.ask, vm, asking)
+        if not taken:
+            return
+        await (self._make(kept.network) if kept else self._remove(vm))
+        first = taken[0]
+        raise TerminalError(
+            f"address {first.address} of NIC {first.nic} is taken by {first.mac};"
+            " find who has that MAC on the network, or hold the address in the virtual network (onevnet hold)"
+        )
 
     async def _heal(self, vm: VmId) -> tuple[str, ...]:
         """Make the remembered network so again. Returns what had to be done, in words."""

@@ -1,0 +1,96 @@
+"""Does somebody have an address already? Asked before a NIC gets it for the first time (``Nic.probe``).
+
+In the form of RFC 5227 (ARP probe) and RFC 4862 (duplicate address detection), but quicker: a start does not wait for
+seconds. Who is asleep, or behind a slow tunnel, may be missed.
+"""
+
+import ipaddress
+import selectors
+import socket
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import Any
+
+from onedock.nodeside.agent import namespaces
+from onedock.nodeside.agent.frames import Claim, claim, probe
+from onedock.reconcilers.model import Network, Nic, VmId, namespace_name
+
+_ETH_P_ALL = 3
+_PACKET_OUTGOING = 4
+_PROBES, _PROBE_S = 3, 0.1
+_FRAME_BYTES = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """Somebody has an address that a NIC was to get."""
+
+    nic: int
+    """NIC_ID."""
+    address: str
+    mac: str
+    """Of who has it."""
+
+
+def unproven(network: Network, earlier: Network) -> tuple[Nic, ...]:
+    """The NICs that have to ask before they get addresses, each with those addresses only."""
+    had = {(nic.index, nic.mac): frozenset(nic.addresses) for nic in earlier.nics}
+    asking = (
+        replace(nic, addresses=tuple(one for one in nic.addresses if one not in had.get((nic.index, nic.mac), ())))
+        for nic in network.nics
+        if nic.probe
+    )
+    return tuple(nic for nic in asking if nic.addresses)
+
+
+def without(network: Network, asking: Iterable[Nic]) -> Network:
+    """The network before those addresses are on it; its spoofing filter knows them already."""
+    fresh = {nic.index: nic.addresses for nic in asking}
+    return replace(network, nics=tuple(_bare(nic, fresh.get(nic.index, ())) for nic in network.nics))
+
+
+def ask(vm: VmId, asking: Sequence[Nic]) -> tuple[Taken, ...]:
+    """Ask for all addresses at once, for 0.3 s. Blocking, in a thread that belongs to namespaces; NICs must be up."""
+    namespaces.enter(namespace_name(vm))
+    with ExitStack() as stack:
+        # Not select(): the agent has more descriptors than that can count.
+        waiting = stack.enter_context(selectors.DefaultSelector())
+        sockets = [(stack.enter_context(_socket(nic.name)), nic) for nic in asking]
+        for raw, nic in sockets:
+            waiting.register(raw, selectors.EVENT_READ, nic)
+        found: dict[Taken, None] = {}
+        for _ in range(_PROBES):
+            for raw, nic in sockets:
+                for address in _ips(nic):
+                    raw.send(probe(bytes.fromhex(nic.mac.replace(":", "")), address))
+            deadline = time.monotonic() + _PROBE_S
+            while (left := deadline - time.monotonic()) > 0:
+                for key, _ in waiting.select(left):
+                    found.update(dict.fromkeys(_heard(key.fileobj, key.data)))
+    return tuple(found)
+
+
+def _bare(nic: Nic, fresh: Sequence[str]) -> Nic:
+    left = tuple(one for one in nic.addresses if one not in fresh)
+    known = (*nic.spoofing.addresses, *(str(ipaddress.ip_interface(one).ip) for one in fresh))
+    bare = replace(nic, addresses=left, spoofing=replace(nic.spoofing, addresses=known))
+    return bare if left else replace(bare, gateways=(), routes=())
+
+
+def _ips(nic: Nic) -> list[ipaddress.IPv4Address | ipaddress.IPv6Address]:
+    return [ipaddress.ip_interface(address).ip for address in nic.addresses]
+
+
+def _heard(raw: Any, nic: Nic) -> Iterable[Taken]:
+    frame, sender = raw.recvfrom(_FRAME_BYTES)
+    said: Claim | None = claim(frame) if sender[2] != _PACKET_OUTGOING else None
+    if said is not None and said.mac != nic.mac.lower() and said.address in map(str, _ips(nic)):
+        yield Taken(nic.index, said.address, said.mac)
+
+
+def _socket(name: str) -> socket.socket:
+    raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
+    raw.bind((name, _ETH_P_ALL))
+    return raw

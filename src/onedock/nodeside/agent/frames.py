@@ -1,0 +1,104 @@
+"""Frames that speak of who has an address: ARP (RFC 826, 5227) and neighbour discovery (RFC 4861). Pure."""
+
+import ipaddress
+import struct
+from dataclasses import dataclass
+from enum import IntEnum
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+BROADCAST = b"\xff" * 6
+OVERRIDE = 0x20000000
+"""Flag of an advertisement: who remembers another MAC forgets it."""
+
+_ETHERNET = struct.Struct("!6s6sH")
+_ARP = struct.Struct("!HHBBH6s4s6s4s")
+_IPV6 = struct.Struct("!IHBB16s16s")
+_NEIGHBOUR = struct.Struct("!BBHI16s")
+_OPTION = struct.Struct("!BB6s")
+_ETH_P_IPV4, _ETH_P_ARP, _ETH_P_IPV6 = 0x0800, 0x0806, 0x86DD
+_VERSION_6 = 6 << 28
+_ICMPV6 = 58
+_HOP_LIMIT = 255
+"""Neighbours drop what came over a router."""
+_SOLICITED_NODE = bytes.fromhex("ff0200000000000000000001ff")
+
+
+class Arp(IntEnum):
+    """Operations."""
+
+    REQUEST = 1
+    REPLY = 2
+
+
+class Neighbour(IntEnum):
+    """Types of ICMPv6."""
+
+    SOLICITATION = 135
+    ADVERTISEMENT = 136
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Somebody uses an address, or is about to."""
+
+    address: str
+    mac: str
+
+
+def arp(operation: Arp, mac: bytes, sender: Address | None, target: Address) -> bytes:
+    """A broadcast frame; without a sender it asks who has ``target`` and tells nobody anything (a probe)."""
+    of_target = BROADCAST if operation is Arp.REPLY else bytes(6)
+    own = sender.packed if sender else bytes(4)
+    body = _ARP.pack(1, _ETH_P_IPV4, 6, 4, operation, mac, own, of_target, target.packed)
+    return _ETHERNET.pack(BROADCAST, mac, _ETH_P_ARP) + body
+
+
+def neighbour(kind: Neighbour, flags: int, target: Address, option: bytes = b"") -> bytes:
+    """An ICMPv6 message with a checksum of zero, as a socket wants it that fills it in."""
+    return _NEIGHBOUR.pack(kind, 0, 0, flags, target.packed) + option
+
+
+def target_mac(mac: bytes) -> bytes:
+    """The option of an advertisement that says where its target is."""
+    return _OPTION.pack(2, 1, mac)
+
+
+def probe(mac: bytes, target: Address) -> bytes:
+    """A frame that asks for the target, from nobody's address: an ARP probe, or what duplicate detection sends."""
+    if target.version == 4:
+        return arp(Arp.REQUEST, mac, None, target)
+    group = _SOLICITED_NODE + target.packed[13:]
+    message = neighbour(Neighbour.SOLICITATION, 0, target)
+    source = bytes(16)
+    pseudo = source + group + struct.pack("!II", len(message), _ICMPV6)
+    message = message[:2] + _checksum(pseudo + message) + message[4:]
+    header = _IPV6.pack(_VERSION_6, len(message), _ICMPV6, _HOP_LIMIT, source, group)
+    return _ETHERNET.pack(b"\x33\x33" + group[12:], mac, _ETH_P_IPV6) + header + message
+
+
+def claim(frame: bytes) -> Claim | None:
+    """What a frame says of an address: that its sender has it, or that its sender probes it too."""
+    if len(frame) < _ETHERNET.size:
+        return None
+    _, source, protocol = _ETHERNET.unpack_from(frame)
+    body = frame[_ETHERNET.size :]
+    address: Address | None = None
+    if protocol == _ETH_P_ARP and len(body) >= _ARP.size:
+        _, _, _, _, _, _, sender, _, target = _ARP.unpack_from(body)
+        address = ipaddress.IPv4Address(sender if any(sender) else target)
+    elif protocol == _ETH_P_IPV6 and len(body) >= _IPV6.size + _NEIGHBOUR.size:
+        _, _, following, _, sender, _ = _IPV6.unpack_from(body)
+        kind, _, _, _, target = _NEIGHBOUR.unpack_from(body, _IPV6.size)
+        if following == _ICMPV6 and (
+            kind == Neighbour.ADVERTISEMENT or (kind == Neighbour.SOLICITATION and not any(sender))
+        ):
+            address = ipaddress.IPv6Address(target)
+    return Claim(str(address), source.hex(":")) if address else None
+
+
+def _checksum(data: bytes) -> bytes:
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return struct.pack("!H", ~total & 0xFFFF)
