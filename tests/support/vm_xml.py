@@ -41,6 +41,7 @@ def vm_xml(
     seq: int = 0,
     rstime: int = 0,
     action: int = 0,
+    previous_action: int | None = None,
     stime: int = 1000,
     node: str = NODE,
     name: str = "web",
@@ -52,7 +53,7 @@ def vm_xml(
     aliases: tuple[Values, ...] = (),
     extra: str = "",
 ) -> str:
-    """A ``<VM>`` document; ``extra`` is put into its TEMPLATE as it is."""
+    """A ``<VM>`` document; ``extra`` is put into its TEMPLATE as it is, ``previous_action`` is an earlier record's."""
     parts = [element(key, text) for key, text in attributes.items()]
     parts += [element("DISK", disk) for disk in disks]
     parts += [element("NIC", nic) for nic in nics]
@@ -68,11 +69,12 @@ def vm_xml(
         "RETIME": "0",
         "ACTION": str(action),
     }
+    earlier = "" if previous_action is None else element("HISTORY", history | {"ACTION": str(previous_action)})
     return (
         f"<VM><ID>{vm}</ID>{element('NAME', name)}<STATE>{state}</STATE><LCM_STATE>{lcm_state}</LCM_STATE>"
         f"<STIME>{stime}</STIME><DEPLOY_ID/><TEMPLATE>{''.join(parts)}{extra}</TEMPLATE>"
         f"{element('USER_TEMPLATE', user or {})}"
-        f"<HISTORY_RECORDS>{element('HISTORY', history)}</HISTORY_RECORDS></VM>"
+        f"<HISTORY_RECORDS>{earlier}{element('HISTORY', history)}</HISTORY_RECORDS></VM>"
     )
 
 

@@ -16,7 +16,7 @@ from tests.support.machinery import (
     said_of,
 )
 from tests.support.specs import NODE, VM, running, vm_spec
-from tests.support.vm_xml import PLAIN
+from tests.support.vm_xml import BRIDGED, PLAIN
 
 from onedock.reconcilers.model import Phase, Power, VmId
 
@@ -73,6 +73,24 @@ async def test_a_request_lost_with_its_driver_is_made_again(
         world.oned.set(VM, lcm_state=RUNNING)
         await asyncio.sleep(200)
         assert len(link.answers) == 1
+
+
+@pytest.mark.parametrize(
+    ("previous_action", "verb", "nics"),
+    [(23, "ATTACHNIC", [0, 1]), (46, "ATTACHNIC", [0, 1]), (24, "DETACHNIC", [0]), (51, "UPDATENIC", [0, 1])],
+)
+async def test_a_change_of_a_nic_lost_with_its_driver_is_made_again(
+    world: World, previous_action: int, verb: str, nics: list[int]
+) -> None:
+    await running_vm(world)
+    second = dict(BRIDGED) | {"NIC_ID": "1", "MAC": "02:00:0a:00:00:0b", "ATTACH": "YES", "TARGET": f"one-{VM}-1"}
+    world.oned.set(VM, lcm_state=25, seq=4, previous_action=previous_action, nics=(BRIDGED, second))
+    async with world.controller(*EVERYTHING) as controller:
+        link = controller.connect(session="second")
+        await controller.until(lambda: len(link.answers) == 1)
+        assert link.answers[0].startswith(f"{verb} SUCCESS {VM} ")
+        assert [nic.index for nic in world.networks.networks[VM].nics] == nics
+        assert world.engine.starts == 1
 
 
 async def test_a_request_that_is_open_or_answered_is_not_lost(world: World) -> None:

@@ -13,11 +13,12 @@ from xml.sax.saxutils import escape
 import structlog
 
 from onedock.controller.delivery import Delivery
-from onedock.controller.documents import VmDocument
+from onedock.controller.documents import VmDocument, number_of
 from onedock.controller.intents import Channel, NewIntent
 from onedock.controller.journal import Journal
 from onedock.controller.oned import LCM_STATE, VM_STATE, Oned
 from onedock.controller.registry import VmRecord
+from onedock.controller.xml import parse_xml
 from onedock.reconcilers.model import VmId
 
 log = structlog.get_logger(__name__)
@@ -34,8 +35,11 @@ _ASKED = {
     LCM_STATE.SHUTDOWN_POWEROFF: "SHUTDOWN",
     LCM_STATE.CLEANUP_RESUBMIT: "CLEANUP",
     LCM_STATE.CLEANUP_DELETE: "CLEANUP",
+    LCM_STATE.HOTPLUG_NIC: "ATTACHNIC",
 }
 """What oned asked a VM's driver for, by the state in which it waits (protocol reference 2.3)."""
+_NIC_ACTIONS = {23: "ATTACHNIC", 24: "DETACHNIC", 46: "ATTACHNIC", 47: "DETACHNIC", 51: "UPDATENIC"}
+"""In HOTPLUG_NIC the history's last but one record tells which: NICs, aliases, updates (protocol reference 9.1)."""
 _HARD = frozenset({20, 28})
 """History actions poweroff-hard and terminate-hard: CANCEL was sent (protocol reference 9.1)."""
 
@@ -81,6 +85,11 @@ class LostRequests:
 
     async def _repeat(self, record: VmRecord, vm: VmDocument, action: str) -> None:
         document = await self._oned.vm_xml(vm.id)
+        if vm.lcm_state == LCM_STATE.HOTPLUG_NIC:
+            action = _nic_request(document)
+            if not action:
+                log.warning("oned waits for a change of a NIC, and does not say for which", vm=vm.id)
+                return
         host = escape(vm.history.node)
         new = NewIntent(
             source=f"lost:{vm.id}:{vm.history.seq}:{vm.lcm_state}:{time.time_ns()}",
@@ -98,3 +107,9 @@ class LostRequests:
             log.warning("a request of oned was lost and is made again", vm=vm.id, action=action, intent_id=intent.id)
             record.intents.append(intent)
             self._due(vm.id)
+
+
+def _nic_request(document: str) -> str:
+    """What was asked about a NIC, by the VM's whole document; empty when that does not say."""
+    records = parse_xml(document).findall("HISTORY_RECORDS/HISTORY")
+    return _NIC_ACTIONS.get(number_of(records[-2], "ACTION"), "") if len(records) > 1 else ""
