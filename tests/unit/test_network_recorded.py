@@ -6,12 +6,14 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.support.networks import changed, only
+from pydantic import TypeAdapter
+from tests.support.networks import changed, network, only
 from tests.support.recorded import FIXTURES
 
 from onedock.config.settings import ContainerSettings, NetworkSettings
 from onedock.controller.documents import VmmRequest, parse_vmm_request
 from onedock.controller.networks import build_network
+from onedock.nodeside.agent.validate import check_network
 from onedock.reconcilers.errors import TerminalError
 from onedock.reconcilers.model import Network, Nic, VmId
 from onedock.reconcilers.nic_parts import Bandwidth, Direction, Protocol, SecurityRule, Vlan, Vxlan
@@ -89,6 +91,46 @@ def test_a_changed_group() -> None:
     assert request.security_group == "100"
     (changed_rule,) = [rule for rule in request.vm.security_rules if rule["SECURITY_GROUP_ID"] == "100"]
     assert changed_rule["RANGE"] == "8080"
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {
+            "VN_MAD": "fw",
+            "SECURITY_GROUPS": "100",
+            "METHOD": "dhcp",
+            "FILTER_IP_SPOOFING": "YES",
+            "BRIDGE_CONF": "stp=on",
+        },
+        {"VN_MAD": "802.1Q", "PHYDEV": "eth1", "VLAN_ID": "5", "CVLANS": "7,8", "IP_LINK_CONF": "gvrp=on"},
+        {
+            "VN_MAD": "vxlan",
+            "PHYDEV": "eth1",
+            "VLAN_ID": "5",
+            "VXLAN_REMOTES": "10.9.0.1,10.9.0.2",
+            "VXLAN_TEP": "local_ip",
+        },
+        {"VN_MAD": "vxlan", "PHYDEV": "eth1", "VLAN_ID": "5", "VXLAN_MODE": "evpn", "IP_LINK_CONF": "udpcsum=,tos=8"},
+        {"VN_MAD": "ovswitch", "BRIDGE_TYPE": "openvswitch", "VLAN_ID": "5", "VLAN_TAGGED_ID": "6-9"},
+        {"VN_MAD": "ovswitch_vxlan", "BRIDGE_TYPE": "openvswitch", "PHYDEV": "eth1", "OUTER_VLAN_ID": "5"},
+    ],
+)
+def test_what_is_asked_for_reaches_the_node_as_it_is(values: dict[str, str]) -> None:
+    common = {
+        "ROUTES": "10.8.0.0/16 via 10.0.0.1",
+        "METRIC": "7",
+        "INBOUND_AVG_BW": "8",
+        "CONF": "keep_empty_bridge=yes",
+    }
+    rule = {"SECURITY_GROUP_ID": "100", "PROTOCOL": "TCP", "RULE_TYPE": "inbound", "RANGE": "22,80:90",
+            "IP": "10.0.0.1", "SIZE": "9"}  # fmt: skip
+    asked = network(changed(**common, **values), rules=(rule,))
+    adapter = TypeAdapter(Network)
+    received = adapter.validate_json(adapter.dump_json(asked))
+    assert received == asked
+    check_network(received)
 
 
 NAMES = [

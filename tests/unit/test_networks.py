@@ -3,12 +3,14 @@
 from dataclasses import replace
 
 import pytest
+from pydantic import TypeAdapter
 from tests.support.networks import changed, network, only
 from tests.support.vm_xml import BRIDGED, element, parsed, vm_xml
 
 from onedock.config.settings import ContainerSettings, NetworkSettings
 from onedock.controller.documents import VmDocument
-from onedock.controller.networks import build_network, network_notes, resolver
+from onedock.controller.networks import MAX_RULES, build_network, network_notes, resolver
+from onedock.nodeside.agent.service import BODY_LIMIT
 from onedock.reconcilers.errors import TerminalError
 from onedock.reconcilers.model import Network, Nic
 
@@ -196,6 +198,29 @@ def test_the_marked_alias_is_left_out_alone() -> None:
     vm = parsed(vm_xml(aliases=(ALIAS | {"ATTACH": "YES"}, ALIAS | {"ALIAS_ID": "1", "IP": "10.0.0.12"})))
     assert built(vm)[0].nics[0].addresses == ("10.0.0.10/24", "10.0.0.11/24", "10.0.0.12/24")
     assert built(vm, leave_out_marked=True)[0].nics[0].addresses == ("10.0.0.10/24", "10.0.0.12/24")
+
+
+def filtered(number: int) -> dict[str, str]:
+    return dict(changed(NIC_ID=str(number), VN_MAD="fw", SECURITY_GROUPS="100"))
+
+
+def test_too_many_rules_of_all_nics_are_refused() -> None:
+    rule = {"SECURITY_GROUP_ID": "100", "PROTOCOL": "TCP", "RULE_TYPE": "inbound"}
+    rules = tuple(rule | {"RANGE": str(port)} for port in range(8192))
+    assert len(network(filtered(0), filtered(1), rules=rules).nics) == 2
+    with pytest.raises(TerminalError, match="NICs have 24576 security rules together; at most 16384 work"):
+        network(filtered(0), filtered(1), filtered(2), rules=rules)
+
+
+def test_the_longest_rules_fit_into_a_request() -> None:
+    rules = tuple(
+        {"SECURITY_GROUP_ID": "100", "PROTOCOL": "TCP", "RULE_TYPE": "outbound", "SIZE": "1000",
+         "RANGE": ",".join([f"{first}:65535" for first in range(50001, 50015)] + [str(10000 + number)]),
+         "IP": "100.100.100.0", "IP6_GLOBAL": "2001:db8:1111:2222:3333:4444:5555:6666", "IP6_ULA": f"fd00:1::{number}"}
+        for number in range(1000)
+    )  # fmt: skip
+    per_rule = len(TypeAdapter(Network).dump_json(network(filtered(0), rules=rules))) / len(rules)
+    assert per_rule * MAX_RULES < BODY_LIMIT
 
 
 @pytest.mark.parametrize("pci", [{"TYPE": "NIC", "NETWORK": "fast"}, {"NETWORK_ID": "7", "NETWORK": "fast"}])

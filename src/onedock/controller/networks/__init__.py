@@ -14,6 +14,9 @@ from onedock.controller.networks.resolver import resolver
 from onedock.reconcilers.errors import TerminalError
 from onedock.reconcilers.model import Network
 
+MAX_RULES = 16384
+"""Of a VM: as many as the agent surely takes in one request."""
+
 __all__ = ["build_network", "network_notes", "resolver"]
 
 
@@ -45,6 +48,8 @@ def build_network(
     if leave_out_marked:
         vm = replace(vm, nics=_unmarked(vm.nics), aliases=_unmarked(vm.aliases))
     nics = tuple(build_nic(vm, nic, settings, networks_settings) for nic in in_order(vm.nics))
+    if (rules := sum(len(nic.rules or ()) for nic in nics)) > MAX_RULES:
+        raise TerminalError(f"the VM's NICs have {rules} security rules together; at most {MAX_RULES} work; join some")
     first = next((address.partition("/")[0] for nic in nics for address in nic.addresses), None)
     return Network(vm.id, nics), ((hostname, first),) if first else ()
 

@@ -16,8 +16,9 @@ from onedock.reconcilers.nic_parts import Direction, Protocol, SecurityRule
 DRIVERS = frozenset({"fw", "802.1Q", "vxlan"})
 """Those whose stock scripts apply groups (their ``post`` and ``update_sg``)."""
 MAX_RULES = 8192
-MAX_PORTS = 64
-"""oned itself takes 15."""
+"""Of a NIC."""
+MAX_PORTS = 15
+"""Parts of RANGE; oned takes no more."""
 ALLOW_ALL = (
     SecurityRule(0, Direction.OUTBOUND, Protocol.ALL),
     SecurityRule(0, Direction.INBOUND, Protocol.ALL),

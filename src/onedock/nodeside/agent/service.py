@@ -20,8 +20,8 @@ from onedock.reconcilers.model import ContainerId, Network, VmId, VmUsage
 
 log = structlog.get_logger()
 
-BODY_LIMIT = 512 * 1024
-"""Bytes. A network of 256 NICs with many addresses, or the containers of a thousand VMs, stay far below."""
+BODY_LIMIT = 16 * 1024 * 1024
+"""Bytes. A VM with as many security rules as the controller lets it have (16384, with ports and addresses) is below."""
 
 _NETWORK: TypeAdapter[Network] = TypeAdapter(Network)
 _CONTAINERS: TypeAdapter[list[tuple[VmId, ContainerId, int]]] = TypeAdapter(list[tuple[VmId, ContainerId, int]])
