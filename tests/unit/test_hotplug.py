@@ -282,7 +282,7 @@ async def test_a_group_that_waited_for_the_next_controller_does_not_bring_an_old
         await controller.ask(link, 2, "UPDATESG", extra=GROUP)
         await asyncio.sleep(1)
     world.networks.reachable = True
-    world.oned.set(VM, nics=(FIRST, SECOND))
+    world.oned.set(VM, nics=(FIRST, SECOND), seq=7)
     async with world.controller("worker", "delivery") as controller:
         link = controller.connect(session="second")
         await controller.until(lambda: len(link.answers) == 1)

@@ -6,7 +6,7 @@ Sources: protocol reference 2.3 (actions and the LCM states they are sent in), a
 from dataclasses import replace
 from enum import Enum
 
-from onedock.controller.oned import LCM_STATE
+from onedock.controller.oned import LCM_STATE, VM_STATE
 from onedock.reconcilers.model import Container, Desired, Network, NodeName, Phase, Power, VmId, VmSpec
 
 NETWORK_CHANGES = frozenset({"ATTACHNIC", "DETACHNIC", "UPDATENIC", "UPDATESG"})
@@ -131,6 +131,8 @@ def still_waits(action: str, *, asked: tuple[int, int], now: tuple[int, int, int
         asked: (LCM_STATE, history SEQ) when oned asked.
         now: (STATE, LCM_STATE, history SEQ) as oned says now.
     """
+    if action == "UPDATESG":  # the group waits for it, whatever the VM does meanwhile
+        return "" if now[0] == VM_STATE.ACTIVE else "the VM is not active any more"
     if action == "CLEANUP":
         return "" if now[1] in {LCM_STATE.CLEANUP_DELETE, LCM_STATE.CLEANUP_RESUBMIT} else "the VM is gone already"
     if now[1:] != asked:
