@@ -138,9 +138,10 @@ def _mtus(path: NicPath) -> Iterator[Fault]:
         over = _VXLAN_HEADERS[6 if any(peer and ":" in peer for peer in peers) else 4]
     hops = (
         (Hop.HOST, path.host, 0),
-        (Hop.BRIDGE, path.bridge, 0),
         (Hop.UPLINK, path.uplink, 0),
         (Hop.DEVICE, path.device, over),
+        # Last: a bridge takes the least of its ports' by itself.
+        (Hop.BRIDGE, path.bridge, 0),
     )
     for hop, link, headers in hops:
         if link is not None and link.mtu < needed + headers:

@@ -27,7 +27,8 @@ PROBE_S = 4.0
 """Three questions, a second apart, and what the kernel makes of their silence."""
 
 _IFF_UP, _IFF_LOWER_UP = 0x1, 0x10000
-_FORWARDING = 3
+_BLOCKED = frozenset({1, 2, 4})
+"""States of a port: listening, learning, blocking. A port that is disabled is down, or its bridge is."""
 _ROOT = 0xFFFFFFFF
 _SCOPE_LINK = 253
 _TABLE_MAIN = 254
@@ -129,7 +130,7 @@ class _Links:
             kind=answer.get(("linkinfo", "kind")) or "",
             mac=answer.get("address") or "",
             master=master,
-            forwarding=state in {None, _FORWARDING},
+            forwarding=state not in _BLOCKED,
             counters=Counters(**{name: stats.get(name, 0) for name in Counters.__dataclass_fields__}),
             queue=self._queue(answer["index"]),
         )
