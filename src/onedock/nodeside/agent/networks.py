@@ -11,7 +11,7 @@ from typing import ParamSpec, TypeVar
 
 import structlog
 
-from onedock.nodeside.agent import conflicts, namespaces, netlink
+from onedock.nodeside.agent import conflicts, namespaces, netlink, path
 from onedock.nodeside.agent.announce import announce, newly_placed
 from onedock.nodeside.agent.describe import describe
 from onedock.nodeside.agent.dhcp import DhcpClients
@@ -26,6 +26,7 @@ from onedock.nodeside.agent.watch import Watch
 from onedock.nodeside.heals import Cause
 from onedock.reconcilers.errors import NotFoundError, OnedockError, TerminalError, TransientError
 from onedock.reconcilers.model import ContainerId, Network, Nic, ObservedNetwork, VmId, namespace_name
+from onedock.reconcilers.path import VmPath
 
 log = structlog.get_logger()
 
@@ -33,6 +34,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _THREADS = 8
+_LOOKERS = 2
 _ANNOUNCEMENTS, _ANNOUNCEMENT_S = 3, 0.1
 """Number and distance, for a VM that came from another node: the first ones may be lost on the way."""
 
@@ -52,6 +54,8 @@ class NodeNetworks:
         self._bridges = NamedLocks()
         # Threads that wander between namespaces: nothing else may run in them.
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="netns")
+        # These take their time to look: nobody who plugs waits for them.
+        self._lookers = ThreadPoolExecutor(_LOOKERS, thread_name_prefix="path")
         self._lease_wait_s = lease_wait_s
         self._dhcp = DhcpClients(leases_dir, self._threads, self._lease_changed)
         self._refreshing: set[asyncio.Task[None]] = set()
@@ -133,6 +137,17 @@ class NodeNetworks:
         async with self._vms.hold([str(vm)]):
             await self._remove(vm)
 
+    async def path(self, vm: VmId, *, probe: bool) -> VmPath:
+        """The way of the VM's frames to the wire. NotFoundError: nothing is remembered of its network."""
+        check_vm(vm)
+        kept = self._store.get(vm)
+        if kept is None:
+            raise NotFoundError(f"VM {vm} has no network on this node")
+        found = await asyncio.get_running_loop().run_in_executor(
+            self._lookers, partial(path.read, kept.network, probe=probe)
+        )
+        return replace(found, nics=tuple(self._dhcp.on_path(vm, one) for one in found.nics))
+
     def list_vms(self) -> tuple[VmId, ...]:
         """VMs that are remembered, in order.
 
@@ -147,6 +162,7 @@ class NodeNetworks:
         await asyncio.gather(*self._refreshing)
         await self.healer.close()
         await asyncio.to_thread(self._threads.shutdown)
+        await asyncio.to_thread(self._lookers.shutdown)
         self._watch.close()
 
     async def _remove(self, vm: VmId) -> None:
@@ -269,8 +285,8 @@ class NodeNetworks:
             log.info("unused links removed", vm=earlier.vm, links=removed)
 
     def _write_binding(self, vm: VmId, container: ContainerId) -> None:
-        path = namespaces.path(namespace_name(vm))
-        write_atomically(self._runtime_dir / container, os.fsencode(path))
+        namespace = namespaces.path(namespace_name(vm))
+        write_atomically(self._runtime_dir / container, os.fsencode(namespace))
 
     async def _in_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         call = partial(function, *args, **kwargs)
