@@ -13,6 +13,8 @@ from onedock.reconcilers.path import Fault, Hop, NicPath, PathLink
 
 _HEAL = "onedock retry, or restart onedock-agent on the node: the agent puts it right"
 _VXLAN_HEADERS = {4: 50, 6: 70}
+_DROPPED = frozenset({"in.dropped", "out.dropped", "out.raw"})
+_RATE = "rate"
 _SILENT = frozenset({"failed", "incomplete"})
 
 
@@ -60,6 +62,8 @@ def _host_side(path: NicPath) -> Iterator[Fault]:
     nic, host = path.nic, path.host
     if nic.rules is not None and path.rules is not None and not path.rules:
         yield Fault(Hop.RULES, f"the rules of {nic.name}'s security groups are not loaded", _HEAL)
+    if (nic.spoofing.mac or nic.spoofing.ip) and path.forged == ():
+        yield Fault(Hop.SPOOFING, f"the spoofing filter of {nic.host_name} is not loaded", _HEAL)
     if host is None:
         yield Fault(Hop.HOST, f"{nic.host_name} is missing: nothing leads out of the container", _HEAL)
         return
@@ -174,7 +178,7 @@ def _silence(path: NicPath) -> str:
 
 def _losses(path: NicPath) -> Iterator[Fault]:
     for hit in path.rules or ():
-        if hit.lately and hit.rule.endswith("dropped"):
+        if hit.lately and hit.rule in _DROPPED:
             way = "into the VM" if hit.rule.startswith("in") else "out of the VM"
             yield Fault(
                 Hop.RULES,
@@ -182,7 +186,7 @@ def _losses(path: NicPath) -> Iterator[Fault]:
                 "allow them in a security group of the NIC, if they are wanted",
             )
     for hit in path.forged or ():
-        if hit.lately:
+        if hit.lately and hit.rule != _RATE:
             yield Fault(
                 Hop.SPOOFING,
                 f"the spoofing filter drops packets of the VM just now ({hit.rule}: {hit.packets} so far)",

@@ -6,7 +6,7 @@ Reads only; with ``probe``, the VM's kernel is told to look for its gateways, wi
 import errno
 import ipaddress
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -14,18 +14,22 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from onedock.nodeside.agent import namespaces
+from onedock.nodeside.agent.firewall import kernel
+from onedock.nodeside.agent.firewall.host import is_watched, table_name
+from onedock.nodeside.agent.firewall.vm import TABLE, is_filtered
 from onedock.nodeside.agent.kernel import Kernel
 from onedock.nodeside.agent.reading import dump
 from onedock.reconcilers.errors import TransientError
 from onedock.reconcilers.model import Network, Nic, namespace_name
 from onedock.reconcilers.nic_parts import Vlan, Vxlan
-from onedock.reconcilers.path import Counters, Neighbour, NicPath, PathLink, Queue, VmPath
+from onedock.reconcilers.path import Counters, Neighbour, NicPath, PathLink, Queue, RuleHits, VmPath
 from onedock.reconcilers.path_fault import physical_device
 
 INTERVAL_S = 0.5
 PROBE_S = 4.0
 """Three questions, a second apart, and what the kernel makes of their silence."""
 
+_INNER_TABLES = (("inet", TABLE), ("netdev", TABLE))
 _IFF_UP, _IFF_LOWER_UP = 0x1, 0x10000
 _BLOCKED = frozenset({1, 2, 4})
 """States of a port: listening, learning, blocking. A port that is disabled is down, or its bridge is."""
@@ -53,13 +57,13 @@ def read(network: Network, *, probe: bool = False) -> VmPath:
     Takes ``INTERVAL_S`` seconds, with ``probe`` at most ``PROBE_S`` more.
     """
     try:
-        with Kernel(network.vm) as kernel:
-            inner = kernel.inner if namespaces.exists(namespace_name(network.vm)) else None
-            before = _nics(kernel.host, inner, network)
+        with Kernel(network.vm) as sockets:
+            inner = sockets.inner if namespaces.exists(namespace_name(network.vm)) else None
+            before = _nics(sockets.host, inner, network)
             if probe and inner is not None:
                 _probe(inner, before)
             time.sleep(INTERVAL_S)
-            after = _nics(kernel.host, inner, network)
+            after = _nics(sockets.host, inner, network)
     except NetlinkError as error:
         raise TransientError(f"network of VM {network.vm} changes while it is read: {error}; try again") from error
     nics = tuple(_compared(old, new) for old, new in zip(before, after, strict=True))
@@ -69,7 +73,21 @@ def read(network: Network, *, probe: bool = False) -> VmPath:
 def _nics(host: IPRoute, inner: IPRoute | None, network: Network) -> tuple[NicPath, ...]:
     outside = _Links(host)
     inside = _Links(inner) if inner is not None else None
-    return tuple(_nic(nic, outside, inside) for nic in network.nics)
+    rules = kernel.counters(_INNER_TABLES) if inner is not None else ()
+    with namespaces.at_home():
+        forged = kernel.counters([("netdev", table_name(network.vm))])
+    return tuple(
+        replace(
+            _nic(nic, outside, inside),
+            rules=_hits(nic.name, rules) if is_filtered(nic) else None,
+            forged=_hits(nic.host_name, forged) if is_watched(nic) else None,
+        )
+        for nic in network.nics
+    )
+
+
+def _hits(link: str, all_hits: Iterable[kernel.Hits]) -> tuple[RuleHits, ...]:
+    return tuple(RuleHits(hit.rule, hit.packets, hit.bytes) for hit in all_hits if hit.nic == link)
 
 
 def _nic(nic: Nic, outside: "_Links", inside: "_Links | None") -> NicPath:
@@ -254,6 +272,8 @@ def _probe(inner: IPRoute, nics: tuple[NicPath, ...]) -> None:
 def _compared(before: NicPath, after: NicPath) -> NicPath:
     return replace(
         after,
+        rules=_with_hits(before.rules, after.rules),
+        forged=_with_hits(before.forged, after.forged),
         inside=_with_losses(before.inside, after.inside),
         host=_with_losses(before.host, after.host),
         bridge=_with_losses(before.bridge, after.bridge),
@@ -266,6 +286,13 @@ def _with_losses(before: PathLink | None, after: PathLink | None) -> PathLink | 
     if before is None or after is None:
         return after
     return replace(after, lost_lately=max(0, _lost(after) - _lost(before)))
+
+
+def _with_hits(before: tuple[RuleHits, ...] | None, after: tuple[RuleHits, ...] | None) -> tuple[RuleHits, ...] | None:
+    if before is None or after is None:
+        return after
+    packets = {hit.rule: hit.packets for hit in before}
+    return tuple(replace(hit, lately=max(0, hit.packets - packets.get(hit.rule, 0))) for hit in after)
 
 
 def _lost(link: PathLink) -> int:
