@@ -10,6 +10,9 @@ from onedock.reconcilers.nic_parts import Bandwidth
 _BURST_S = 0.01
 """So long a timer of the kernel may be late without anything being lost of the rate."""
 _QUEUE_S = 0.1
+"""So long a packet may wait at the average rate; a sender that finds less room does not reach the rate."""
+_PEAK_QUEUE_S = 0.03
+"""At the peak rate: less, because the queue is still there when the peak is over."""
 _LONGEST_S = 200
 """The kernel shows a burst as the time that it takes, with 32 bits for 64 ns."""
 _FRAMES = 2
@@ -21,7 +24,7 @@ def token_bucket(limit: Bandwidth, mtu: int) -> TokenBucket:
     """How the kernel keeps to a limit, for packets of up to ``mtu`` bytes."""
     least = _FRAMES * (mtu + _HEADERS)
     burst = min(max(limit.burst or int(limit.average * _BURST_S), least), max(limit.average * _LONGEST_S, least))
-    queue = max(int(limit.average * _QUEUE_S), 8 * least)
+    queue = max(int(limit.average * _QUEUE_S), int(limit.peak * _PEAK_QUEUE_S), 8 * least)
     if limit.peak <= limit.average:
         return TokenBucket(limit.average, burst, queue)
     return TokenBucket(limit.average, burst, queue, limit.peak, max(int(limit.peak * _BURST_S), least))
