@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support import processes
 from tests.support.agent import PrivateAgent
 from tests.support.leaks import assert_nothing_leaked, snapshot
 from tests.support.waiting import eventually
 
 from onedock.nodeside.remote import AgentClient
-from onedock.reconcilers.model import Network, Nic, VmId
+from onedock.reconcilers.model import ContainerId, Network, Nic, VmId
 
 pytestmark = [
     pytest.mark.root,
@@ -24,6 +25,7 @@ pytestmark = [
 
 A, B = VmId(240010), VmId(240011)
 BRIDGE = "odt-heal0"
+CONTAINER = ContainerId("ca5e" * 16)
 SOON_S = 3.0
 """Bound of the tests on a loaded machine; an idle one needs some 0.2 s."""
 Damage = Callable[[PrivateAgent], object]
@@ -213,6 +215,40 @@ async def test_damage_while_the_agent_is_down_is_found_at_its_start(agent: Priva
     assert (await whole.heals()).counts == {"start": 2}
     agent.run(["ip", "link", "set", f"one-{B}-0", "down"])
     await eventually(lambda: is_whole(whole), within=SOON_S)
+
+
+async def test_a_running_container_keeps_its_namespace_whoever_deleted_the_name(
+    agent: PrivateAgent, whole: AgentClient
+) -> None:
+    """Also when nobody held the namespace but the container: its processes lead to it."""
+    before = inode()
+    await whole.bind(A, CONTAINER)
+    group = processes.CGROUPS / f"odt-{CONTAINER}"
+    group = group if (processes.CGROUPS / "cgroup.procs").exists() else processes.CGROUPS / "pids" / group.name
+    group.mkdir()
+    try:
+        argv = ["nsenter", f"--net=/run/netns/one-{A}", "sleep", "60"]
+        with subprocess.Popen(argv) as container:  # noqa: ASYNC220
+            (group / "cgroup.procs").write_text(str(container.pid))
+            await asyncio.to_thread(agent.kill)
+            name_taken(agent)
+            await asyncio.to_thread(agent.start)
+            assert inode() == before
+            assert await is_whole(whole)
+            assert pings(agent)
+            [told] = logged(agent, "namespace of a running container has its name again")
+            assert told["vm"] == A
+            container.kill()
+    finally:
+        await eventually(lambda: _gone(group), within=5)
+
+
+def _gone(group: Path) -> bool:
+    try:
+        group.rmdir()
+    except OSError:
+        return False
+    return True
 
 
 async def test_a_removal_is_not_healed(agent: PrivateAgent, whole: AgentClient) -> None:

@@ -13,6 +13,9 @@ from pathlib import Path
 
 DIRECTORY = Path("/run/netns")
 
+Identity = tuple[int, int]
+"""Device and inode of a namespace."""
+
 _CLONE_NEWNET = 0x40000000
 _MS_BIND, _MS_REC, _MS_SHARED = 0x1000, 0x4000, 0x100000
 _MNT_DETACH = 2
@@ -55,9 +58,18 @@ def current() -> int:
     return os.open(_SELF, os.O_RDONLY | os.O_CLOEXEC)
 
 
-def is_at(name: str, inode: int) -> bool:
-    """Whether the name stands for the namespace with this inode."""
-    return exists(name) and path(name).stat().st_ino == inode
+def identity(descriptor: int) -> Identity:
+    """What tells a namespace from all others that live."""
+    found = os.fstat(descriptor)
+    return found.st_dev, found.st_ino
+
+
+def is_at(name: str, which: Identity) -> bool:
+    """Whether the name stands for this namespace."""
+    with suppress(FileNotFoundError):
+        found = path(name).stat()
+        return (found.st_dev, found.st_ino) == which
+    return False
 
 
 def put_back(name: str, descriptor: int) -> None:

@@ -11,7 +11,7 @@ from typing import ParamSpec, TypeVar
 
 import structlog
 
-from onedock.nodeside.agent import conflicts, namespaces, netlink, path
+from onedock.nodeside.agent import conflicts, lost, namespaces, netlink, path
 from onedock.nodeside.agent.announce import announce, newly_placed
 from onedock.nodeside.agent.describe import describe
 from onedock.nodeside.agent.dhcp import DhcpClients
@@ -68,6 +68,9 @@ class NodeNetworks:
         All bindings are written again, what is broken is put back, and what an agent was removing when it died is
         removed to the end.
         """
+        containers = {one: kept.network.vm for kept in self._store if not kept.removing for one in kept.containers}
+        for vm in await self._in_thread(lost.put_names_back, containers):
+            log.warning("namespace of a running container has its name again", vm=vm)
         await asyncio.gather(*(self._restore(kept) for kept in self._store))
 
     async def _restore(self, kept: Kept) -> None:

@@ -17,6 +17,7 @@ _ATTRIBUTE = struct.Struct("=HH")
 _LINK = struct.Struct("=BxHiII")
 _ADDRESS = struct.Struct("=BBBBI")
 _ROUTE = struct.Struct("=BBBBBBBBI")
+_NEIGHBOUR = struct.Struct("=BxxxiHBB")
 _QDISC = struct.Struct("=BxxxiIII")
 _NFTABLES = struct.Struct("=BBH")
 _U32 = struct.Struct("=I")
@@ -102,6 +103,11 @@ def _route(gone: bool, body: bytes) -> Notice | None:
     return Notice(Cause.ROUTE, gone=gone) if table == _TABLE_MAIN and of_interest else None
 
 
+def _forwarding(gone: bool, body: bytes) -> Notice:
+    _, index, *_ = _NEIGHBOUR.unpack_from(body)
+    return Notice(Cause.FORWARDING, index, gone=gone)
+
+
 def _qdisc(gone: bool, body: bytes) -> Notice | None:
     _, index, *_ = _QDISC.unpack_from(body)
     kind = _text(_attributes(body[_QDISC.size :]).get(_TCA_KIND))
@@ -132,8 +138,9 @@ def _text(value: bytes | None) -> str:
     return (value or b"").rstrip(b"\0").decode(errors="replace")
 
 
-_NEWLINK, _DELLINK, _NEWADDR, _DELADDR, _NEWROUTE, _DELROUTE, _NEWQDISC, _DELQDISC = 16, 17, 20, 21, 24, 25, 36, 37
-_GOING = frozenset({_DELLINK, _DELADDR, _DELROUTE, _DELQDISC})
+_NEWLINK, _DELLINK, _NEWADDR, _DELADDR, _NEWROUTE, _DELROUTE = 16, 17, 20, 21, 24, 25
+_DELNEIGH, _NEWQDISC, _DELQDISC = 29, 36, 37
+_GOING = frozenset({_DELLINK, _DELADDR, _DELROUTE, _DELNEIGH, _DELQDISC})
 _READERS: dict[int, Callable[[bool, bytes], Notice | None]] = {
     _NEWLINK: _link,
     _DELLINK: _link,
@@ -141,6 +148,7 @@ _READERS: dict[int, Callable[[bool, bytes], Notice | None]] = {
     _DELADDR: _address,
     _NEWROUTE: _route,
     _DELROUTE: _route,
+    _DELNEIGH: _forwarding,
     _NEWQDISC: _qdisc,
     _DELQDISC: _qdisc,
     **{_NFT_SUBSYSTEM << 8 | number: _table for number in range(_NFT_MESSAGES) if number != _NFT_NEWGEN},

@@ -1,39 +1,21 @@
 """Who changes the networks of VMs, told by the kernel: nothing is polled, a notification only names VMs to look at.
 
-Sockets are opened in threads that wander between namespaces, and read in the event loop. Besides the sockets, each VM
-has a descriptor of its namespace here: it lives on when its name is deleted, and can be given its name again.
+Sockets are opened in threads that wander between namespaces, and read in the event loop. Besides them, each VM has a
+descriptor of its namespace here: it lives on when its name is deleted, and can be given its name again.
 """
 
 import asyncio
-import errno
 import os
 import select
-import socket
-import struct
-import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 
 from onedock.nodeside.agent import namespaces
-from onedock.nodeside.agent.notices import Notice, parse
+from onedock.nodeside.agent.notices import Notice
+from onedock.nodeside.agent.subscription import Subscription, sockets_of_node, sockets_of_vm
 from onedock.nodeside.heals import Cause
 from onedock.reconcilers.model import VmId, namespace_name
-
-_LINK, _TC, _IPV4_ADDRESS, _IPV4_ROUTE, _IPV6_ADDRESS, _IPV6_ROUTE = 1, 4, 5, 7, 9, 11
-"""Multicast groups of linux/rtnetlink.h."""
-_NFTABLES = 7
-"""Multicast group of linux/netfilter/nfnetlink.h."""
-_NETLINK_NETFILTER = 12
-_NETLINK_ADD_MEMBERSHIP = 1
-_SOL_NETLINK = 270
-_SO_RCVBUFFORCE = 33
-_BUFFER_BYTES = 4 * 1024 * 1024
-"""Of the socket that hears of all links of the node; those of VMs keep the kernel's default."""
-_DATAGRAM_BYTES = 64 * 1024
-_ALL_LINKS = struct.pack("=IHHIIBxHiII", 32, 18, 0x301, 0, 0, 0, 0, 0, 0, 0)
-"""RTM_GETLINK with NLM_F_REQUEST | NLM_F_DUMP."""
 
 _TABLE = "onedock"
 """Of nftables inside a VM's namespace; outside, it is followed by a dash and the VM's id."""
@@ -51,7 +33,7 @@ class Watch:
         self._users: dict[str, set[VmId]] = defaultdict(set)
         self._names: dict[VmId, frozenset[str]] = {}
         self._vms: dict[VmId, _Watched] = {}
-        self._host = _Subscription(self._on_node, _sockets((_LINK, _TC), buffer=_BUFFER_BYTES))
+        self._host = Subscription(self._on_node, sockets_of_node())
         self._host.start(self._loop)
         self._mounts = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
         # The file is always readable; only an epoll of its own can wait for POLLPRI, and be waited for in turn.
@@ -80,7 +62,7 @@ class Watch:
         """
         name = namespace_name(vm)
         watched = self._vms.get(vm)
-        nameless = watched is not None and not namespaces.is_at(name, watched.inode)
+        nameless = watched is not None and not namespaces.is_at(name, watched.identity)
         if watched is not None and nameless:
             namespaces.put_back(name, watched.namespace)
         if watched is None and namespaces.exists(name):
@@ -109,11 +91,10 @@ class Watch:
 
     def _listen(self, vm: VmId) -> "_Watched":
         namespaces.enter(namespace_name(vm))
-        groups = (_LINK, _TC, _IPV4_ADDRESS, _IPV4_ROUTE, _IPV6_ADDRESS, _IPV6_ROUTE)
-        subscription = _Subscription(lambda notice, _: self._in_vm(vm, notice), _sockets(groups))
+        subscription = Subscription(lambda notice, _: self._in_vm(vm, notice), sockets_of_vm())
         self._loop.call_soon_threadsafe(subscription.start, self._loop)
         descriptor = namespaces.current()
-        return _Watched(subscription, descriptor, os.fstat(descriptor).st_ino)
+        return _Watched(subscription, descriptor, namespaces.identity(descriptor))
 
     def _in_vm(self, vm: VmId, notice: Notice) -> None:
         if notice.cause is not Cause.FILTER or notice.name == _TABLE:
@@ -139,88 +120,17 @@ class Watch:
     def _check_names(self) -> None:
         self._look_at_names = None
         for vm, watched in tuple(self._vms.items()):
-            if not namespaces.is_at(namespace_name(vm), watched.inode):
+            if not namespaces.is_at(namespace_name(vm), watched.identity):
                 self._due(vm, Cause.NAMESPACE)
 
 
 @dataclass(frozen=True, slots=True)
 class _Watched:
-    subscription: "_Subscription"
+    subscription: Subscription
     namespace: int
     """A descriptor of it."""
-    inode: int
+    identity: namespaces.Identity
 
     def close(self, loop: asyncio.AbstractEventLoop) -> None:
         self.subscription.close(loop)
         os.close(self.namespace)
-
-
-class _Subscription:
-    """The notifications of one namespace, read by the event loop or by whoever needs to be sure."""
-
-    def __init__(self, tell: Callable[[Notice, str], None], sockets: tuple[socket.socket, ...]) -> None:
-        """``tell`` gets each notice with the name of the link that it is about."""
-        self._tell = tell
-        self._sockets = sockets
-        # Messages must be taken in their order, and who has returned from ``read`` may rely on it.
-        self._lock = threading.Lock()
-        self._links: dict[tuple[Cause, int], Notice] = {}
-
-    def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        for one in self._sockets:
-            if one.fileno() >= 0:
-                loop.add_reader(one, self.read)
-
-    def close(self, loop: asyncio.AbstractEventLoop) -> None:
-        for one in self._sockets:
-            loop.remove_reader(one)
-        with self._lock:
-            for one in self._sockets:
-                one.close()
-
-    def read(self) -> None:
-        """Take everything that has arrived."""
-        with self._lock:
-            for one in self._sockets:
-                self._drain(one)
-
-    def _drain(self, source: socket.socket) -> None:
-        with suppress(BlockingIOError):
-            while True:
-                try:
-                    for notice in parse(source.recv(_DATAGRAM_BYTES)):
-                        self._take(notice)
-                except OSError as error:
-                    if error.errno != errno.ENOBUFS:
-                        raise
-                    self._links.clear()
-                    self._tell(Notice(Cause.OVERRUN), "")
-
-    def _take(self, notice: Notice) -> None:
-        name = notice.name
-        if notice.cause in {Cause.LINK, Cause.PORT}:
-            key = (notice.cause, notice.index)
-            earlier = self._links.pop(key, None)
-            if not notice.gone:
-                self._links[key] = notice
-            if earlier == notice:
-                return
-            if earlier is not None and earlier.name != name:
-                self._tell(notice, earlier.name)
-        elif link := self._links.get((Cause.LINK, notice.index)):
-            name = link.name
-        self._tell(notice, name)
-
-
-def _sockets(route_groups: Iterable[int], *, buffer: int | None = None) -> tuple[socket.socket, ...]:
-    """Sockets in the calling thread's namespace, which have asked for all links, to know what they are now."""
-    routes = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE)
-    filters = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, _NETLINK_NETFILTER)
-    for one, groups in ((routes, route_groups), (filters, (_NFTABLES,))):
-        one.bind((0, 0))
-        if buffer is not None:
-            one.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, buffer)
-        for group in groups:
-            one.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, group)
-    routes.send(_ALL_LINKS)
-    return routes, filters
