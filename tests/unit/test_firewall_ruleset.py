@@ -56,8 +56,15 @@ def test_the_stateful_table() -> None:
     table = {"table": {"family": "inet", "name": "onedock"}}
     assert json.loads(found.text)["nftables"][:3] == [{"add": table}, {"delete": table}, {"add": table}]
     state = {"match": {"op": "in", "left": {"ct": {"key": "state"}}, "right": ["established", "related"]}}
+    seal = next(one["value"] for rule in chain(found, "in-eth0") for part in rule if (one := part.get("mangle")))
+    flow = {"ct": {"key": "mark"}}
     assert chain(found, "in-eth0") == [
         [state, {"counter": "eth0.in.established"}, {"accept": None}],
+        [
+            {"match": {"op": "==", "left": flow, "right": seal}},
+            {"counter": "eth0.in.established"},
+            {"accept": None},
+        ],
         [
             {
                 "match": {
@@ -87,6 +94,7 @@ def test_the_stateful_table() -> None:
                     "right": "@in-eth0-101-proto-port",
                 }
             },
+            {"mangle": {"key": flow, "value": seal}},
             {"counter": "eth0.in.group-101"},
             {"accept": None},
         ],
@@ -240,3 +248,12 @@ def test_every_nic_has_chains_of_its_own() -> None:
     names = [one["name"] for one in commands(vm_ruleset(network), "chain")]
     assert names == ["inbound", "outbound", "in-eth0", "out-eth0", "in-eth1", "out-eth1", "guard-eth0", "guard-eth1"]
     assert [one["name"] for one in commands(host_ruleset(network), "chain")] == ["one-230001-1", "one-230001-1.nd"]
+
+
+def test_sets_without_ranges_are_hash_tables() -> None:
+    rules = (
+        SecurityRule(1, IN, Protocol.TCP, ports=((22, 22), (80, 80))),
+        SecurityRule(1, IN, Protocol.ALL, peers=(("10.0.0.1", "10.0.0.9"),)),
+    )
+    found = {one["name"]: one.get("flags") for one in commands(vm_ruleset(of(PLAIN, rules=rules)), "set")}
+    assert found == {"in-eth0-1-proto-port": None, "in-eth0-1-net4": ["interval"]}

@@ -123,5 +123,10 @@ def is_not(left: Expression, right: Any) -> Expression:
     return {"match": {"op": "!=", "left": left, "right": _choice(right)}}
 
 
+def set_to(what: Expression, value: int) -> Expression:
+    """Write something that can be written, such as a mark."""
+    return {"mangle": {"key": what, "value": value}}
+
+
 def _choice(right: Any) -> Any:
     return {"set": right} if isinstance(right, list) else right

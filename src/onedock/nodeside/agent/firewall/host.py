@@ -159,7 +159,7 @@ def _link_addresses(table: Document, nd: str, mac: str) -> None:
 
 def _over(limit: Bandwidth) -> Expression:
     rate = int(_SPARE * max(limit.average, limit.peak))
-    burst = max(_LEAST_BURST, 2 * limit.burst, rate // 2)
+    burst = max(_LEAST_BURST, 2 * limit.burst)  # besides what the rate gives in a second
     units = {"rate_unit": "bytes", "burst_unit": "bytes", "per": "second"}
     return {"limit": {"rate": rate, "burst": burst, "inv": True, **units}}
 

@@ -43,6 +43,11 @@ class Matches:
         """Type of the set."""
         return [_TYPES[one] for one in self.fields]
 
+    @property
+    def flags(self) -> list[str]:
+        """Of the set: without ranges it is a hash table, which is filled and searched faster."""
+        return ["interval"] if any(first != last for box in self.boxes for first, last in box) else []
+
     def key(self, direction: Direction) -> Expression:
         """What is looked up in the set: of the packet's two addresses, that of the other side."""
         parts = [_expression(one, direction) for one in self.fields]

@@ -6,6 +6,7 @@ else can have; besides ARP and, as far as the groups let it out, what a DHCP cli
 """
 
 from itertools import groupby
+from zlib import crc32
 
 from onedock.nodeside.agent.firewall import dhcp
 from onedock.nodeside.agent.firewall.document import (
@@ -17,6 +18,7 @@ from onedock.nodeside.agent.firewall.document import (
     goto,
     is_,
     meta,
+    set_to,
 )
 from onedock.nodeside.agent.firewall.matches import matches
 from onedock.reconcilers.model import Nic
@@ -27,6 +29,9 @@ TABLE = "onedock"
 _IN_NEIGHBOURS = [134, 135, 136, 137]
 _OUT_NEIGHBOURS = [133, 135, 136]
 """ICMPv6 that the stock driver lets through whatever the groups say: routers' and neighbours' words, not MLD."""
+
+_FLOW: Expression = {"ct": {"key": "mark"}}
+"""Mark of a flow; nobody in the VM can set it."""
 
 _WAYS = {Direction.INBOUND: "in", Direction.OUTBOUND: "out"}
 
@@ -85,7 +90,7 @@ def _inbound(table: Document, nic: Nic) -> None:
     chain = f"in-{nic.name}"
     table.chain(chain)
     table.rule("inbound", is_(meta("iifname"), nic.name), goto(chain))
-    _established(table, chain, nic, "in")
+    _known(table, chain, nic, Direction.INBOUND)
     table.rule(chain, is_(field("icmpv6", "type"), _IN_NEIGHBOURS), ACCEPT, count=f"{nic.name}.in.neighbours")
     table.rule(chain, is_(meta("mark"), _OWN), ACCEPT, count=f"{nic.name}.in.own")
     if nic.method is Method.DHCP:
@@ -98,11 +103,10 @@ def _outbound(table: Document, nic: Nic) -> None:
     chain = f"out-{nic.name}"
     table.chain(chain)
     table.rule("outbound", is_(meta("oifname"), nic.name), goto(chain))
-    _established(table, chain, nic, "out")
+    _known(table, chain, nic, Direction.OUTBOUND)
     if not is_open(nic, Direction.INBOUND):
         many: Expression = {"fib": {"result": "type", "flags": ["daddr"]}}
-        mark: Expression = {"mangle": {"key": meta("mark"), "value": _OWN}}
-        table.rule(chain, is_(many, ["multicast", "broadcast"]), mark)
+        table.rule(chain, is_(many, ["multicast", "broadcast"]), set_to(meta("mark"), _OWN))
     if is_open(nic, Direction.OUTBOUND):
         return
     table.rule(chain, is_(field("icmpv6", "type"), _OUT_NEIGHBOURS), ACCEPT, count=f"{nic.name}.out.neighbours")
@@ -114,20 +118,35 @@ def _outbound(table: Document, nic: Nic) -> None:
     table.rule(chain, DROP, count=f"{nic.name}.out.dropped")
 
 
-def _established(table: Document, chain: str, nic: Nic, way: str) -> None:
+def _known(table: Document, chain: str, nic: Nic, direction: Direction) -> None:
+    """Flows that were let through before: answered ones for ever, others as long as the rules are the same.
+
+    So what nobody answers, such as a stream to many, is looked up in the groups' sets only once.
+    """
+    count = f"{nic.name}.{_WAYS[direction]}.established"
     state = {"match": {"op": "in", "left": {"ct": {"key": "state"}}, "right": ["established", "related"]}}
-    table.rule(chain, state, ACCEPT, count=f"{nic.name}.{way}.established")
+    table.rule(chain, state, ACCEPT, count=count)
+    if not is_open(nic, direction):
+        table.rule(chain, is_(_FLOW, _seal(nic, direction)), ACCEPT, count=count)
+
+
+def _seal(nic: Nic, direction: Direction) -> int:
+    """What a flow is marked with that these rules have let through; never 0, which no mark is."""
+    rules = sorted(repr(rule) for rule in nic.rules or () if rule.direction is direction)
+    return crc32("\n".join([nic.name, direction, *rules]).encode()) or 1
 
 
 def _groups(table: Document, chain: str, nic: Nic, direction: Direction) -> None:
     """One counter for each group, so that it is seen which one let packets through."""
     way = _WAYS[direction]
+    remember = set_to(_FLOW, _seal(nic, direction))
     rules = sorted((rule for rule in nic.rules or () if rule.direction is direction), key=_group)
     for group, some in groupby(rules, key=_group):
         for one in matches(some):
             name = "-".join([chain, str(group), *one.fields])
-            table.add_set(name, one.kind, one.elements(), "interval")
-            table.rule(chain, is_(one.key(direction), f"@{name}"), ACCEPT, count=f"{nic.name}.{way}.group-{group}")
+            table.add_set(name, one.kind, one.elements(), *one.flags)
+            admitted = [is_(one.key(direction), f"@{name}"), remember]
+            table.rule(chain, *admitted, ACCEPT, count=f"{nic.name}.{way}.group-{group}")
 
 
 def _group(rule: SecurityRule) -> int:

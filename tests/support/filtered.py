@@ -1,0 +1,154 @@
+"""A node and one VM on it, with rules loaded as the agent loads them: for tests of the rules alone."""
+
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import partial
+from typing import Self, TypeVar
+
+from tests.support import processes
+from tests.support.probing import inside
+
+from onedock.nodeside.agent import namespaces
+from onedock.nodeside.agent.firewall import kernel
+from onedock.nodeside.agent.firewall.ruleset import Ruleset, host_ruleset, vm_ruleset
+from onedock.reconcilers.model import Network, Nic, VmId
+
+T = TypeVar("T")
+
+HOST_MAC, PEER_MAC = "fe:00:00:00:00:01", "02:00:00:00:00:99"
+PEER4, PEER6 = "10.9.0.2", "fd09::2"
+
+
+class FilteredVm:
+    """``with FilteredVm(number) as vm:`` — the VM's ``eth0`` and a neighbour's ``peer`` hang on a bridge of the node.
+
+    All three have a namespace of their own; the neighbour has ``PEER4`` and ``PEER6``, and no rules.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.number = VmId(number)
+        self.vm, self.node, self.peer = (f"{processes.RUN}-{name}{number}" for name in ("vm", "node", "peer"))
+        self.mac = f"02:00:00:{number >> 16:02x}:{number >> 8 & 255:02x}:{number & 255:02x}"
+        self.host_name = f"one-{number}-0"
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            for namespace in (self.vm, self.node, self.peer):
+                _ip("netns", "add", namespace)
+                stack.callback(_ip, "netns", "del", namespace)
+                _ip("-n", namespace, "link", "set", "lo", "up")
+            inside(self.node, partial(namespaces.sysctl, "ipv6/conf/default/disable_ipv6", "1"))
+            _ip("-n", self.node, "link", "add", "br0", "type", "bridge")
+            _ip("-n", self.node, "link", "set", "br0", "up")
+            self._plug(self.host_name, self.vm, "eth0", self.mac)
+            self._plug("peer", self.peer, "peer", PEER_MAC)
+            for address in (f"{PEER4}/24", f"{PEER6}/64"):
+                _ip("-n", self.peer, "addr", "add", address, "dev", "peer", *(["nodad"] if ":" in address else []))
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def _plug(self, port: str, namespace: str, name: str, mac: str) -> None:
+        veth = ["link", "add", port, "type", "veth", "peer", "name", name, "address", mac, "netns", namespace]
+        _ip("-n", self.node, *veth)
+        _ip("-n", self.node, "link", "set", port, "master", "br0", "up")
+        _ip("-n", namespace, "link", "set", name, "up")
+
+    def nic(self, **changes: object) -> Nic:
+        """The VM's NIC; what is changed must not be its names."""
+        fields = {"addresses": ("10.9.0.1/24", "fd09::1/64"), **changes}
+        return Nic(0, "eth0", self.host_name, self.mac, "br0", **fields)  # type: ignore[arg-type]
+
+    def configure(self, nic: Nic) -> None:
+        """Give the VM the addresses and load the rules, in both places."""
+        have = subprocess.run(
+            ["ip", "-n", self.vm, "addr", "show", "dev", "eth0"], check=True, capture_output=True, text=True
+        ).stdout
+        for address in nic.addresses:
+            if address not in have:
+                _ip("-n", self.vm, "addr", "add", address, "dev", "eth0", *(["nodad"] if ":" in address else []))
+        for namespace, ruleset in zip((self.vm, self.node), self.rulesets(nic), strict=True):
+            if ruleset is None:
+                tables = (("inet", "onedock"), ("netdev", "onedock"), ("netdev", f"onedock-{self.number}"))
+                inside(namespace, partial(kernel.unload, tables))
+            else:
+                inside(namespace, partial(kernel.load, ruleset))
+
+    def rulesets(self, nic: Nic) -> tuple[Ruleset | None, Ruleset | None]:
+        """Of the VM's namespace and of the node's."""
+        network = Network(self.number, (nic,))
+        return vm_ruleset(network), host_ruleset(network)
+
+    def hits(self) -> dict[str, int]:
+        """Packets by counter: ``in.dropped``, ``mac``…"""
+        found = inside(self.vm, partial(kernel.counters, (("inet", "onedock"), ("netdev", "onedock"))))
+        found += inside(self.node, partial(kernel.counters, (("netdev", f"onedock-{self.number}"),)))
+        return {hit.rule: hit.packets for hit in found}
+
+    def route_everything(self) -> None:
+        """Send all packets for elsewhere to the neighbour, without asking who that is."""
+        for family, address, to in (("-4", PEER4, "default"), ("-6", PEER6, "default")):
+            _ip(family, "-n", self.vm, "route", "add", to, "via", address)
+            _ip(family, "-n", self.vm, "neigh", "add", address, "lladdr", PEER_MAC, "dev", "eth0")
+
+    def on_node(self, *argv: str) -> None:
+        """Run ``ip`` in the node's namespace."""
+        _ip("-n", self.node, *argv)
+
+    def nft_at_node(self, command: str) -> None:
+        """Change the node's rules by hand."""
+        _run("ip", "netns", "exec", self.node, "nft", command)
+
+    def at_node(self, function: Callable[[], T]) -> T:
+        """Call it with the thread in the node's namespace."""
+        return inside(self.node, function)
+
+    def in_vm(self, function: Callable[[], T]) -> T:
+        """Call it with the thread in the VM's namespace."""
+        return inside(self.vm, function)
+
+    def beside(self, function: Callable[[], T]) -> T:
+        """Call it with the thread in the neighbour's namespace."""
+        return inside(self.peer, function)
+
+    def packet_socket(self, *, peer: bool = False, kind: int = 3) -> socket.socket:
+        """A raw socket on the VM's NIC, or the neighbour's, for frames of one ethertype; 3: of all."""
+        return (self.beside if peer else self.in_vm)(partial(_packet_socket, "peer" if peer else "eth0", kind))
+
+
+def frames(opened: socket.socket, seconds: float) -> Iterator[bytes]:
+    """What comes in within this time."""
+    deadline = time.monotonic() + seconds
+    while (left := deadline - time.monotonic()) > 0:
+        opened.settimeout(left)
+        try:
+            frame, (_, _, kind, *_) = opened.recvfrom(65535)
+        except TimeoutError:
+            return
+        if kind != socket.PACKET_OUTGOING:
+            yield frame
+
+
+def _packet_socket(name: str, kind: int) -> socket.socket:
+    opened = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(kind))
+    opened.bind((name, kind))
+    return opened
+
+
+def ip_here(*argv: str) -> None:
+    """Run ``ip`` in the namespace where the thread is."""
+    _ip(*argv)
+
+
+def _ip(*argv: str) -> None:
+    _run("ip", *argv)
+
+
+def _run(*argv: str) -> None:
+    subprocess.run(argv, check=True)
