@@ -14,6 +14,7 @@ from onedock.cli.doctor import as_data, report
 from onedock.config.settings import NodeSettings, Settings
 from onedock.controller.oned import Host
 from onedock.doctor.checks import ALL
+from onedock.doctor.checks.users import SENSITIVE
 from onedock.doctor.facts import Datastore, Disk, Facts, NodeFacts, Trouble
 from onedock.doctor.finding import Finding, RemoveNetwork, Severity
 from onedock.nodeside.agent.checkup import drops_forwarded
@@ -23,7 +24,7 @@ from onedock.reconcilers.model import Container, ContainerId, HostUsage, NodeNam
 
 NODE = NodeName("node1")
 REMOTE = NodeSettings(engine="https://node1:2376")
-INFO = EngineInfo("id", "20.10.24", True, 2, {"runc": "runc", "onedock": "/usr/lib/onedock/onedock-runtime"}, "", "/")
+INFO = EngineInfo("id", "20.10.24", True, 2, {"runc": "runc", "onedock": "/no/such/onedock-runtime"}, "", "/")
 CHECKUP = Checkup(__version__, 0.0, 2, disk_total_bytes=100, disk_free_bytes=50)
 USAGE = HostUsage(0.0, 0, 0, 0, 100, 50)
 SOUND_NODE = NodeFacts(NODE, REMOTE, info=INFO, checkup=CHECKUP, usage=USAGE)
@@ -36,6 +37,7 @@ SOUND = Facts(
     hosts=(Host(0, "node1", 2, "onedock"), Host(1, "other", 2, "kvm")),
     datastores=(Datastore(0, "system", True, "", "ssh"), Datastore(1, "images", False, "onedock", "onedock")),
     vms=frozenset({VmId(42)}),
+    restricted=SENSITIVE,
     journal_disk=Disk(100, 50),
     nodes=(SOUND_NODE,),
 )
@@ -56,6 +58,7 @@ TABLE: tuple[tuple[str, Callable[[Facts], Facts], str, Severity], ...] = (
     ("controller", facts_with(health=HEALTH | {"journal_error": "full"}), "full", Severity.ERROR),
     ("controller", facts_with(health=HEALTH | {"undelivered": 500}), "500 answers", Severity.WARNING),
     ("drivers", facts_with(health=HEALTH | {"drivers": {"vmm": False, "im": True}}), "onedock-vmm", Severity.ERROR),
+    ("users", facts_with(restricted=frozenset({"NIC/MAC"})), "users may write NIC/BRIDGE_CONF and", Severity.WARNING),
     ("vms", facts_with(troubles=(Trouble(VmId(42), "web", "no bridge"),)), "VM 42 (web): no bridge", Severity.WARNING),
     ("oned", facts_with(oned_error="oned does not answer"), "oned does not answer", Severity.ERROR),
     ("hosts", facts_with(hosts=(*SOUND.hosts, Host(2, "ghost", 2, "onedock"))), "'ghost'", Severity.ERROR),

@@ -67,6 +67,8 @@ class Facts:
     oned_error: str = ""
     hosts: tuple[Host, ...] = ()
     datastores: tuple[Datastore, ...] = ()
+    restricted: frozenset[str] | None = None
+    """VM_RESTRICTED_ATTR of oned.conf, upper case; None: oned was not asked."""
     vms: frozenset[VmId] = frozenset()
     """All VMs of OpenNebula that are not DONE."""
     troubles: tuple[Trouble, ...] = ()

@@ -41,7 +41,7 @@ async def gather(settings: Settings, ask_controller: AskController) -> Facts:
         _try(_ask_registry(settings, write=True)),
         *(_ask_node(name, node) for name, node in _nodes(settings).items()),
     )
-    hosts, datastores, vms = oned[0] or ((), (), ())
+    hosts, datastores, vms, restricted = oned[0] or ((), (), (), None)
     failed = {vm.id for vm in vms if lcm_name(vm.lcm_state).endswith("FAILURE")}
     return Facts(
         settings=settings,
@@ -50,6 +50,7 @@ async def gather(settings: Settings, ask_controller: AskController) -> Facts:
         oned_error=oned[1],
         hosts=hosts,
         datastores=datastores,
+        restricted=restricted,
         vms=frozenset(vm.id for vm in vms),
         troubles=await _troubles(ask_controller, failed) if health[0] else (),
         registry_error=registry[1],
@@ -88,13 +89,18 @@ async def _troubles(ask_controller: AskController, failed: set[VmId]) -> tuple[T
     return tuple(Trouble(VmId(one["vm"]), one["name"], one["cause"]["text"]) for one in found)
 
 
-async def _ask_oned(settings: Settings) -> tuple[tuple[Host, ...], tuple[Datastore, ...], tuple[VmDocument, ...]]:
+async def _ask_oned(
+    settings: Settings,
+) -> tuple[tuple[Host, ...], tuple[Datastore, ...], tuple[VmDocument, ...], frozenset[str]]:
     try:
         async with Oned(settings.opennebula, deadline_s=DEADLINE_S - 1) as oned:
-            hosts, vms, pool = await asyncio.gather(oned.hosts(), oned.vms(), oned.call("datastorepool.info"))
+            hosts, vms, pool, configuration = await asyncio.gather(
+                oned.hosts(), oned.vms(), oned.call("datastorepool.info"), oned.call("system.config")
+            )
     except TimeoutError:
         raise TransientError(f"oned does not answer at {settings.opennebula.endpoint}") from None
-    return hosts, _datastores(str(pool)), vms
+    restricted = parse_xml(str(configuration)).iterfind("VM_RESTRICTED_ATTR")
+    return hosts, _datastores(str(pool)), vms, frozenset((name.text or "").strip().upper() for name in restricted)
 
 
 def _datastores(pool: str) -> tuple[Datastore, ...]:

@@ -16,6 +16,7 @@ from onedock.doctor.checks import (
     registry,
     runtime,
     space,
+    users,
     vms,
 )
 from onedock.doctor.finding import Check
@@ -27,6 +28,7 @@ ALL: dict[str, Check] = {
     "drivers": drivers.check,
     "hosts": hosts.check,
     "datastores": datastores.check,
+    "users": users.check,
     "registry": registry.check,
     "engine": engine.check,
     "runtime": runtime.check,

@@ -1,18 +1,26 @@
-"""Whether the nodes' kernels have what networks need, and let frames pass between VMs."""
+"""Whether the nodes have what networks need, in their kernels and besides, and let frames pass between VMs."""
 
 from collections.abc import Iterator
 
 from onedock.doctor.facts import Facts
 from onedock.doctor.finding import Finding, error, warning
 
+_PROGRAMS = {
+    "nft": ("security groups, spoofing filters and the limits of what VMs send are refused", "nftables"),
+    "udhcpc": ("NICs with METHOD=dhcp get no address", "udhcpc, or busybox with that applet"),
+}
+
 
 def check(facts: Facts) -> Iterator[Finding]:
-    """Modules, and the trap of br_netfilter with a FORWARD chain that drops (Docker sets it so)."""
+    """Modules, programs, and the trap of br_netfilter with a FORWARD chain that drops (Docker sets it so)."""
     for node in facts.nodes:
         if node.checkup is None:
             continue
         for module in node.checkup.missing:
             yield error(f"the kernel of node {node.name} has no {module}", f"modprobe {module}, on the node")
+        for program in node.checkup.missing_programs:
+            harm, package = _PROGRAMS.get(program, ("some networks cannot be made", program))
+            yield warning(f"node {node.name} has no {program}: {harm}", f"apt-get install {package}, on the node")
         if node.checkup.bridge_filtered and node.checkup.forward_dropped:
             yield warning(
                 f"br_netfilter is on and the FORWARD chain drops on node {node.name}: VMs of one bridge may not "

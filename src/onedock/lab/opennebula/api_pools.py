@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
+from onedock.doctor.checks.users import SENSITIVE
 from onedock.lab.opennebula import documents, hosts, templates
 from onedock.lab.opennebula.api_vms import existing, parsed
 from onedock.lab.opennebula.documents import element, elements, ids
@@ -16,6 +17,12 @@ from onedock.lab.opennebula.xmlrpc import ACTION, ALLOCATE, INTERNAL, ApiError, 
 
 Item = TypeVar("Item")
 VERSION = "7.4.0"
+
+
+def configuration() -> str:
+    """``one.system.config``, as of an OpenNebula whose admin has followed docs/networking.md."""
+    restricted = [element("VM_RESTRICTED_ATTR", name) for name in sorted(SENSITIVE)]
+    return f"<OPENNEBULA_CONFIGURATION>{''.join(restricted)}</OPENNEBULA_CONFIGURATION>"
 
 
 class PoolApi:
@@ -59,6 +66,7 @@ class PoolApi:
             "one.clusterpool.info": self.cluster_pool,
             "one.zone.raftstatus": raft_status,
             "one.system.version": lambda: VERSION,
+            "one.system.config": configuration,
         }
 
     def _datastore(self, number: int) -> Datastore:
