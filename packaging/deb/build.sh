@@ -34,9 +34,9 @@ for program in onedock onedock-controller onedock-agent; do
     ln -s "/opt/onedock/bin/$program" "$tree/usr/bin/$program"
 done
 
-# package NAME DEPENDS SUMMARY DETAIL
+# package NAME DEPENDS SUMMARY DETAIL [RECOMMENDS]
 package() {
-    local name=$1 depends=$2 summary=$3 detail=$4 top=$stage/$1
+    local name=$1 depends=$2 summary=$3 detail=$4 recommends=${5:-} top=$stage/$1
     mkdir -p "$top/DEBIAN" "$top/usr/share/doc/$name"
     cp "$root/LICENSE" "$top/usr/share/doc/$name/copyright"
     cat >"$top/DEBIAN/control" <<CONTROL
@@ -47,7 +47,8 @@ Maintainer: ONEDock maintainers <onedock@localhost>
 Section: admin
 Priority: optional
 Installed-Size: $(du -sk "$top" | cut -f1)
-Depends: $depends
+Depends: $depends${recommends:+
+Recommends: $recommends}
 Description: $summary
  $detail
 CONTROL
@@ -66,4 +67,5 @@ package onedock-frontend "onedock (= $version), skopeo" \
     "What the front-end needs; onedock install frontend then registers the drivers."
 package onedock-node "onedock (= $version), docker.io | docker-ce, runc | containerd.io" \
     "ONEDock on a node with a Docker engine" \
-    "What a node needs; onedock install node then registers the runtime."
+    "What a node needs; onedock install node then registers the runtime." \
+    "nftables, udhcpc | busybox | busybox-static"

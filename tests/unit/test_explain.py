@@ -44,6 +44,7 @@ BY_RANK: tuple[tuple[dict[str, Any], str], ...] = (
     ({"document": document(ACTIVE, BOOT_FAILURE), "recent": (FAILED,)}, "DEPLOY failed: no such user"),
     ({"running": Condition("Running", ok=False, reason="Exited", message="exit code 1")}, "exit code 1"),
     ({"links": {"vmm": False}}, "onedock-vmm is not connected"),
+    ({"waiting": ("waiting for a DHCP lease on eth0: nobody",)}, "waiting for a DHCP lease on eth0"),
     ({"plan": ("start the container",)}, "the next pass will: start the container"),
 )
 

@@ -119,6 +119,8 @@ def tree(vm: Json, now: float) -> RenderableType:
     if spec:
         root.add(_limits(spec["container"]))
         _nics(root, spec["network"]["nics"], network)
+        for line in network["waiting"] if network else ():
+            root.add(Text(f"⟳ {line}", style="yellow", overflow="fold"))
         root.add(Text("disk 0 (root)  the container's own layer, kept while the VM exists", overflow="fold"))
     for condition in vm["conditions"]:
         root.add(condition_line(condition, now))

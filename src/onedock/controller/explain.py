@@ -36,6 +36,8 @@ class Situation:
     retry_in_s: float | None = None
     in_progress: str = ""
     """What is being done, and how far; empty when nothing is."""
+    waiting: tuple[str, ...] = ()
+    """What the network lacks that only others can give."""
     recent: tuple[IntentRow, ...] = ()
     """Concluded requests, the newest first."""
     running: Condition | None = None
@@ -80,6 +82,7 @@ def _causes(situation: Situation) -> Iterator[Cause]:
     yield from _failed(situation)
     yield from _stopped(situation)
     yield from _oneds_side(situation)
+    yield from map(Cause, situation.waiting)
     if situation.plan:
         yield Cause(f"it differs from what is wanted, the next pass will: {'; '.join(situation.plan)}")
 

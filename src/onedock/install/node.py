@@ -15,6 +15,7 @@ from onedock.install.json_text import JsonTextError, load, set_member
 from onedock.install.steps import ROOT, InstallError, Steps, decode, encode, replace
 from onedock.install.system import System
 from onedock.nodeside import runtime as wrapper
+from onedock.nodeside.agent.dhcp_client import find_program
 
 _PROGRAMS = (("onedock-runtime", 0o755), ("patch_bundle.py", 0o644))
 _LABEL = "org.onedock.vm"
@@ -88,6 +89,8 @@ def install(steps: Steps, node: Node, *, live_restore: bool = False) -> None:
     if node.system is not None:
         if node.settings.agent.socket_group != node.system.group:
             node.system.settle(steps, "agent", {"socket_group": node.system.group})
+        if not find_program():
+            steps.note("udhcpc", "is missing: NICs with METHOD=dhcp need it (package udhcpc, or busybox)")
         steps.note("next", "systemctl enable --now onedock-agent (after an upgrade: systemctl restart; VMs run on)")
 
 

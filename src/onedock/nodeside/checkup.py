@@ -14,6 +14,8 @@ class Checkup:
     cgroup_version: int
     missing: tuple[str, ...] = ()
     """Kernel modules that are needed and neither loaded nor to be had."""
+    missing_programs: tuple[str, ...] = ()
+    """``nft``, ``udhcpc``: what some networks need and the node does not have."""
     bridge_filtered: bool = False
     """Whether frames between ports of one bridge go through the IP filter (br_netfilter)."""
     forward_dropped: bool = False

@@ -128,6 +128,7 @@ async def situation_of(parts: Parts, record: VmRecord) -> tuple[Situation, Look]
         error=record.error,
         retry_in_s=parts.queue.due_in(record.vm),
         in_progress=progress_of(parts, record),
+        waiting=look.observed.network.waiting if look.observed and look.observed.network else (),
         recent=tuple(row for row in reversed(rows) if row.state is not IntentState.OPEN),
         running=record.conditions.get("Running"),
         document=document,

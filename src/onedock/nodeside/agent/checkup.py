@@ -7,12 +7,13 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from onedock import __version__
 from onedock.nodeside.agent.cgroups import cgroup_version
+from onedock.nodeside.agent.dhcp_client import find_program
 from onedock.nodeside.checkup import Checkup
 
 _MODULES = ("veth", "bridge")
@@ -28,12 +29,20 @@ def examine(root: Path, places: Sequence[Path]) -> Checkup:
         time=time.time(),
         cgroup_version=cgroup_version(root),
         missing=tuple(name for name in _MODULES if _is_missing(root, name)),
+        missing_programs=tuple(_missing_programs()),
         bridge_filtered=_is_on(root / "proc/sys/net/bridge/bridge-nf-call-iptables"),
         forward_dropped=drops_forwarded(_run("nft", "-j", "list", "chains")),
         unwritable=tuple(f"{place}: {reason}" for place in places if (reason := _why_not_writable(place))),
         disk_total_bytes=disk.total,
         disk_free_bytes=disk.free,
     )
+
+
+def _missing_programs() -> Iterator[str]:
+    if shutil.which("nft") is None:
+        yield "nft"
+    if not find_program():
+        yield "udhcpc"
 
 
 def drops_forwarded(chains: str) -> bool:

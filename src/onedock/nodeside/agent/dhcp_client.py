@@ -29,16 +29,21 @@ _END_S = 3.0
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-@functools.cache
 def find_program() -> tuple[str, ...]:
     """The client's command: ``udhcpc``, or busybox when it has that applet; empty when the node has neither."""
     if alone := shutil.which("udhcpc", path=_PATH):
         return (alone,)
-    if busybox := shutil.which("busybox", path=_PATH):
-        listed = subprocess.run([busybox, "--list"], capture_output=True, text=True, timeout=5, check=False).stdout
-        if "udhcpc" in listed.split():
-            return (busybox, "udhcpc")
+    busybox = shutil.which("busybox", path=_PATH)
+    if busybox and _has_client(busybox, Path(busybox).stat().st_mtime_ns):
+        return (busybox, "udhcpc")
     return ()
+
+
+@functools.cache
+def _has_client(busybox: str, _modified: int) -> bool:
+    """Asked once for each busybox that was ever installed; not every one is made with all applets."""
+    listed = subprocess.run([busybox, "--list"], capture_output=True, text=True, timeout=5, check=False).stdout
+    return "udhcpc" in listed.split()
 
 
 class ClientRun:
