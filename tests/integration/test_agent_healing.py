@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support import processes
 from tests.support.agent import PrivateAgent
+from tests.support.contained import contained
 from tests.support.leaks import assert_nothing_leaked, snapshot
 from tests.support.waiting import eventually
 
@@ -223,32 +223,15 @@ async def test_a_running_container_keeps_its_namespace_whoever_deleted_the_name(
     """Also when nobody held the namespace but the container: its processes lead to it."""
     before = inode()
     await whole.bind(A, CONTAINER)
-    group = processes.CGROUPS / f"odt-{CONTAINER}"
-    group = group if (processes.CGROUPS / "cgroup.procs").exists() else processes.CGROUPS / "pids" / group.name
-    group.mkdir()
-    try:
-        argv = ["nsenter", f"--net=/run/netns/one-{A}", "sleep", "60"]
-        with subprocess.Popen(argv) as container:  # noqa: ASYNC220
-            (group / "cgroup.procs").write_text(str(container.pid))
-            await asyncio.to_thread(agent.kill)
-            name_taken(agent)
-            await asyncio.to_thread(agent.start)
-            assert inode() == before
-            assert await is_whole(whole)
-            assert pings(agent)
-            [told] = logged(agent, "namespace of a running container has its name again")
-            assert told["vm"] == A
-            container.kill()
-    finally:
-        await eventually(lambda: _gone(group), within=5)
-
-
-def _gone(group: Path) -> bool:
-    try:
-        group.rmdir()
-    except OSError:
-        return False
-    return True
+    async with contained(CONTAINER, f"one-{A}"):
+        await asyncio.to_thread(agent.kill)
+        name_taken(agent)
+        await asyncio.to_thread(agent.start)
+        assert inode() == before
+        assert await is_whole(whole)
+        assert pings(agent)
+        [told] = logged(agent, "namespace of a running container has its name again")
+        assert told["vm"] == A
 
 
 async def test_a_removal_is_not_healed(agent: PrivateAgent, whole: AgentClient) -> None:

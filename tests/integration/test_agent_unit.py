@@ -1,5 +1,6 @@
 """The agent's unit: the rights that it leaves are enough, and what the agent mounts is seen by runc."""
 
+import asyncio
 import os
 import re
 import subprocess
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.agent import PrivateAgent
+from tests.support.contained import contained
 from tests.support.waiting import eventually
 
 from onedock.nodeside.remote import AgentClient
@@ -62,6 +64,12 @@ async def test_its_capabilities_are_enough() -> None:
             assert "cannot be announced" not in agent.log.read_text()
             await client.bind(VM, ContainerId("ab" * 32))
             assert await client.vm_usage([(VM, ContainerId("ab" * 32), os.getpid())]) is not None
+            async with contained("ab" * 32, f"one-{VM}"):
+                await asyncio.to_thread(agent.kill)
+                before = Path(f"/run/netns/one-{VM}").stat()
+                subprocess.run(["ip", "netns", "delete", f"one-{VM}"], check=True)  # noqa: ASYNC221
+                await asyncio.to_thread(agent.start)
+                assert Path(f"/run/netns/one-{VM}").stat().st_ino == before.st_ino
             await client.host_usage()
             await client.remove(VM)
             assert await client.list_vms() == ()
