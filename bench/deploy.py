@@ -74,12 +74,16 @@ class Oned:
     async def deploy(self, vms: list[BenchVm]) -> list[float]:
         """Send all DEPLOY lines; seconds until each answer."""
         self._vms |= {vm.id: vm for vm in vms}
-        return await asyncio.to_thread(self._ask, "DEPLOY", [deploy_line(vm) for vm in vms])
+        return await self.ask("DEPLOY", [deploy_line(vm) for vm in vms])
+
+    async def ask(self, action: str, lines: list[bytes]) -> list[float]:
+        """Send lines of one action; seconds until each answer."""
+        return await asyncio.to_thread(self._ask, action, lines)
 
     async def clean_up(self) -> None:
         """Have everything of all VMs removed, and wait for the answers."""
         lines = [cleanup_line(vm) for vm in self._vms.values()]
-        await asyncio.to_thread(self._ask, "CLEANUP", lines)
+        await self.ask("CLEANUP", lines)
         for vm in self._vms:
             del self._stage.oned.vms[vm]
         self._vms.clear()

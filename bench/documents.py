@@ -43,13 +43,43 @@ def cleanup_line(vm: BenchVm) -> bytes:
     return _line("CLEANUP", vm, lcm_state=23)
 
 
+def change_line(action: str, vm: BenchVm) -> bytes:
+    """The line of ATTACHNIC, DETACHNIC or UPDATESG: the VM has a second NIC, marked as what the first two are about."""
+    root = _request(vm, lcm_state=3 if action == "UPDATESG" else 25)
+    template = root.find("VM/TEMPLATE")
+    assert template is not None
+    nic = copy.deepcopy(template.find("NIC"))
+    assert nic is not None
+    for path, text in {
+        "NIC_ID": "1",
+        "IP": vm.address.replace(NETWORK, "10.79"),
+        "MAC": vm.mac.replace("02:00", "02:01"),
+        "TARGET": f"one-{vm.id}-1",
+    }.items():
+        _set(nic, path, text)
+    if action == "UPDATESG":
+        _set(root, "SECURITY_GROUP_ID", "100")
+    else:
+        _set(nic, "ATTACH", "YES")
+    template.append(nic)
+    return _encoded(action, vm, root)
+
+
 def _line(action: str, vm: BenchVm, *, lcm_state: int) -> bytes:
+    return _encoded(action, vm, _request(vm, lcm_state=lcm_state))
+
+
+def _request(vm: BenchVm, *, lcm_state: int) -> Element:
     root = copy.deepcopy(_recorded())
     _set(root, "HOST", vm.node)
     _set(root, "TM_COMMAND", "")
     document = root.find("VM")
     assert document is not None
     _fill(document, vm, 3, lcm_state)
+    return root
+
+
+def _encoded(action: str, vm: BenchVm, root: Element) -> bytes:
     return f"{action}  {vm.id} ".encode() + base64.b64encode(tostring(root)) + b"\n"
 
 

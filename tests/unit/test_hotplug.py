@@ -66,7 +66,7 @@ async def test_attach_and_detach(world: World) -> None:
         assert plugged(world) == {0: ("10.0.0.10/24",), 1: ("10.0.1.10/24",)}
         assert wanted(controller).generation == generation + 1
         assert (await controller.journal.load()).desired == (controller.record().desired,)
-        assert controller.record().conditions["Network"].reason == "Attachnic"
+        assert controller.record().conditions["Network"].reason == "Changed"
         assert await answered(controller, link, 3, "DETACHNIC") == f"DETACHNIC SUCCESS {VM} -"
         assert plugged(world) == {0: ("10.0.0.10/24",)}
         await asyncio.sleep(60)

@@ -74,7 +74,7 @@ class NetworkChanges:
         if replugged and (*resolver(vm, self._settings.containers.dns), hosts) != _files_of(container):
             text = "/etc/resolv.conf and /etc/hosts stay as they are while the container exists; see docs/networking.md"
             self._reporter.vm_log(record.vm, "I", text)
-        await self._registry.set_condition(record.vm, "Network", ok=True, reason=intent.action.capitalize())
+        await self._registry.set_condition(record.vm, "Network", ok=True, reason="Changed")
         return f"{_first_word(request, intent.action)}-", desired
 
     async def give_up(self, record: VmRecord, intent: Intent, node: Node | None, error: str) -> str:

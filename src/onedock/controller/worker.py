@@ -231,7 +231,7 @@ class Worker:
         if desired.power is Power.RUNNING:
             await self._registry.set_condition(record.vm, "Running", ok=True, reason=intent.action.capitalize())
             if "Network" in record.conditions:  # of an earlier change
-                await self._registry.set_condition(record.vm, "Network", ok=True, reason=intent.action.capitalize())
+                await self._registry.set_condition(record.vm, "Network", ok=True, reason="Started")
             desired = replace(desired, restart_from=None)
         else:
             await self._registry.set_condition(record.vm, "Running", ok=False, reason=intent.action.capitalize())
