@@ -17,6 +17,7 @@ from onedock.nodeside.agent.firewall.document import (
     field,
     goto,
     is_,
+    is_not,
     meta,
     set_to,
 )
@@ -54,6 +55,12 @@ def stateful(nics: list[Nic]) -> Document:
     table = Document("inet", TABLE)
     table.base_chain("inbound", "prerouting", 0)
     table.base_chain("outbound", "postrouting", 0)
+    # A packet that the guest makes up as coming from elsewhere, and sends to itself, would begin a flow; what it then
+    # sends there would be the answer, which passes whatever the groups say. One that came through the stack is a flow
+    # when it leaves, a raw frame when it comes in.
+    foreign = is_not({"fib": {"result": "type", "flags": ["saddr"]}}, "local")
+    table.rule("outbound", is_(meta("oifname"), "lo"), foreign, DROP, count="lo.out.forged")
+    table.rule("inbound", is_(meta("iifname"), "lo"), foreign, DROP, count="lo.in.forged")
     for nic in nics:
         if not is_open(nic, Direction.INBOUND):
             _inbound(table, nic)
