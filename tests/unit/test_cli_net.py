@@ -48,12 +48,12 @@ WAITING = replace(LEASED, leased="", addresses=(), gateways=(), waiting="waiting
 GONE = NicPath(NIC)
 
 VIEWS: dict[str, tuple[Any, tuple[str, ...]]] = {
-    "good": (view(GOOD), ("nothing is broken", "eth0 up, MTU 1500", "10.77.0.1 reachable", "2 other ports", "rx 7 (0 B)")),
+    "good": (view(GOOD), ("nothing is broken", "eth0 up, MTU 1500", "10.77.0.1 reachable", "2 other ports", "7 (0 B)")),
     "vlan": (view(VLAN), ("ens3.10 up", "physical device  ens3 up")),
     "vxlan": (view(replace(VXLAN, uplink_to="VXLAN 10, group 239.0.0.10")), ("VXLAN 10, group 239.0.0.10",)),
     "limited": (view(LIMITED), ("queue tbf: 120 delayed, 3 dropped, 2.5 MB wait",)),
     "filtered": (view(FILTERED), ("in.group-100 12 (1.2 kB)", "dropped: arp 2 (84 B)")),
-    "unplugged": (view(UNPLUGGED), ("VM 42 eth0: one-42-0 is unplugged from br0; onedock retry", "✘ host side", "←")),
+    "unplugged": (view(UNPLUGGED), ("VM 42 eth0: one-42-0 is unplugged from br0; the agent puts", "✘ host side", "←")),
     "nowhere": (view(NOWHERE), ("none, no uplink: node only",)),
     "leased": (view(LEASED), ("leased 10.77.0.10/24 from 10.77.0.2",)),
     "waiting": (view(WAITING), ("VM 42 eth0: waiting for a DHCP lease on eth0: nobody; see that", "no address")),

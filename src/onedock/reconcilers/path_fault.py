@@ -11,7 +11,7 @@ from onedock.reconcilers.model import Nic
 from onedock.reconcilers.nic_parts import Switch, Vxlan
 from onedock.reconcilers.path import Fault, Hop, NicPath, PathLink
 
-_HEAL = "onedock retry, or restart onedock-agent on the node: the agent puts it right"
+_HEAL = "the agent puts that right within a second; if it stays, see journalctl -u onedock-agent on the node"
 _VXLAN_HEADERS = {4: 50, 6: 70}
 _DROPPED = frozenset({"in.dropped", "out.dropped", "out.raw"})
 _RATE = "rate"
