@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
-from tests.support.oracle import World, reached
-from tests.support.probing import Probing
-from tests.support.topology import TwoNodes, all_probes, worlds
+from tests.support.oracle import World
+from tests.support.reachability import compare
+from tests.support.topology import TwoNodes, worlds
 
 pytestmark = [
     pytest.mark.root,
@@ -43,20 +43,19 @@ async def check(nodes: TwoNodes, world: World) -> None:
         await nodes.clear()
 
 
-def compare(world: World) -> None:
-    probes = all_probes(world)
-    expected = {probe: reached(world, probe) for probe in probes}
-    with Probing(world) as probing:
-        measured = probing.measure(probes, expected=expected)
-    wrong = [
-        f"{probe}: VM {measured[probe]} instead of {expected[probe]}"
-        for probe in probes
-        if measured[probe] != expected[probe]
-    ]
-    assert not wrong, "\n".join([f"{len(wrong)} of {len(probes)} differ", *wrong[:20]])
-
-
 @DETERMINED
 @given(world=worlds(kinds=["local", "bridge"], rules=False))
 def test_over_bridges(nodes: TwoNodes, world: World) -> None:
+    asyncio.run(check(nodes, world))
+
+
+@DETERMINED
+@given(world=worlds(kinds=["multicast", "unicast"], rules=False))
+def test_over_vxlan(nodes: TwoNodes, world: World) -> None:
+    asyncio.run(check(nodes, world))
+
+
+@DETERMINED
+@given(world=worlds(kinds=["local", "bridge", "multicast", "unicast"], rules=True))
+def test_past_security_groups(nodes: TwoNodes, world: World) -> None:
     asyncio.run(check(nodes, world))

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Self, TypeVar
 
 from tests.support.oracle import ECHO_REQUEST, Placed, Probe, World
+from tests.support.packets import checksum
 
 from onedock.nodeside.agent import namespaces
 from onedock.reconcilers.model import VmId, namespace_name
@@ -205,13 +206,3 @@ class Probing:
         for send in again:
             with contextlib.suppress(OSError):
                 send()
-
-
-def checksum(data: bytes) -> int:
-    """RFC 1071."""
-    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data[: len(data) // 2 * 2]))
-    if len(data) % 2:
-        total += data[-1] << 8
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF

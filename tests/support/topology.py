@@ -16,7 +16,7 @@ from tests.support.probing import PORTS, inside
 from onedock.nodeside.agent import namespaces
 from onedock.nodeside.remote import AgentClient
 from onedock.reconcilers.model import Network, Nic, ObservedNetwork, VmId, namespace_name
-from onedock.reconcilers.nic_parts import Direction, Protocol, SecurityRule, Spoofing, Vxlan
+from onedock.reconcilers.nic_parts import Bandwidth, Direction, Protocol, SecurityRule, Spoofing, Vxlan
 
 UNDERLAY = "odt-w0"
 """The wire with addresses of the nodes themselves, which tunnels go over."""
@@ -101,9 +101,13 @@ class TwoNodes:
         async with AgentClient(self.agents[0].socket) as first, AgentClient(self.agents[1].socket) as second:
             clients = (first, second)
             made = await asyncio.gather(*(clients[placed.node].ensure(placed.network) for placed in world.vms))
+        await self.forward(world)
+        return list(made)
+
+    async def forward(self, world: World) -> None:
+        """Let the routers among the VMs forward packets: something that a guest does, and no agent."""
         for vm in world.routers:
             await asyncio.to_thread(inside, namespace_name(vm), _forward)
-        return list(made)
 
     async def observe(self, placed: Placed) -> ObservedNetwork | None:
         """What the VM's agent sees."""
@@ -120,6 +124,31 @@ class TwoNodes:
 def _forward() -> None:
     namespaces.sysctl("ipv4/ip_forward", "1")
     namespaces.sysctl("ipv6/conf/all/forwarding", "1")
+
+
+def crowd() -> World:
+    """Six VMs in segments of all kinds: aliases, a router, overlapping subnets, groups, filters, limits."""
+    bridged, tunnel, flooded = Segment(0, "bridge", 0), Segment(1, "multicast", 1), Segment(2, "unicast", 0)
+    in_and_out = tuple(SecurityRule(100, direction, Protocol.ALL) for direction in Direction)
+    web = (
+        SecurityRule(101, Direction.INBOUND, Protocol.TCP, ports=((PORTS[0], PORTS[0]),)),
+        SecurityRule(101, Direction.INBOUND, Protocol.ICMP, icmp_type=8),
+        SecurityRule(101, Direction.OUTBOUND, Protocol.ALL),
+    )
+    own = Spoofing(mac=True, ip=True)
+    limit = Bandwidth(average=100_000_000)
+    a, b, c, d, e, f = range(FIRST_VM + 10, FIRST_VM + 16)
+    router = tuple(replace(nic(a, index, 0, one, 1), rules=in_and_out) for index, one in enumerate((bridged, tunnel)))
+    by_router = ("10.80.0.1", "fd80:80::1")
+    vms = [
+        Placed(0, Network(VmId(a), router)),
+        Placed(0, Network(VmId(b), (replace(nic(b, 0, 0, bridged, 2, aliases=1), gateways=by_router, spoofing=own),))),
+        Placed(1, Network(VmId(c), (replace(nic(c, 0, 1, bridged, 3), gateways=by_router, rules=web, spoofing=own),))),
+        Placed(1, Network(VmId(d), (replace(nic(d, 0, 1, tunnel, 4), gateways=("10.80.1.1", "fd80:81::1")),))),
+        Placed(0, Network(VmId(e), (nic(e, 0, 0, flooded, 2), replace(nic(e, 1, 0, tunnel, 5), rules=web)))),
+        Placed(1, Network(VmId(f), (replace(nic(f, 0, 1, flooded, 3), inbound=limit, outbound=limit),))),
+    ]
+    return World(tuple(vms), frozenset({VmId(a)}))
 
 
 def all_probes(world: World) -> tuple[Probe, ...]:

@@ -1,0 +1,135 @@
+"""Runs in a container, by a bare Python: sends what it is told, in every way that CAP_NET_RAW allows.
+
+``forger_inside.py SOCKET``: serves one connection; each line is a JSON list of the method's name and its arguments, and
+is answered by a line with ``null`` or the text of the error.
+"""
+
+import ctypes
+import json
+import mmap
+import os
+import socket
+import struct
+import sys
+import time
+from pathlib import Path
+
+SOL_PACKET, PACKET_QDISC_BYPASS = 263, 20
+IP_TRANSPARENT, IPV6_TRANSPARENT = 19, 75
+AF_XDP, SOL_XDP = 44, 283
+XDP_MMAP_OFFSETS, XDP_TX_RING, XDP_UMEM_REG, XDP_UMEM_FILL_RING, XDP_UMEM_COMPLETION_RING = 1, 3, 4, 5, 6
+XDP_COPY, XDP_PGOFF_TX_RING = 2, 0x80000000
+CHUNK = 2048
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+def capabilities() -> None:
+    """RuntimeError unless there is CAP_NET_RAW without CAP_NET_ADMIN."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    mask = int(next(line.split()[1] for line in lines if line.startswith("CapEff")), 16)
+    if not mask >> 13 & 1 or mask >> 12 & 1:
+        raise RuntimeError(f"these are not a container's capabilities: {mask:x}")
+
+
+def packet(interface: str, frame: str) -> None:
+    """A raw frame."""
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as raw:
+        raw.bind((interface, 0))
+        raw.send(bytes.fromhex(frame))
+
+
+def direct(interface: str, frame: str) -> None:
+    """A raw frame past the queues."""
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as raw:
+        raw.setsockopt(SOL_PACKET, PACKET_QDISC_BYPASS, 1)
+        raw.bind((interface, 0))
+        raw.send(bytes.fromhex(frame))
+
+
+def flood(interface: str, frame: str, seconds: float) -> None:
+    """The same raw frame past the queues, as often as possible."""
+    data = bytes.fromhex(frame)
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as raw:
+        raw.setsockopt(SOL_PACKET, PACKET_QDISC_BYPASS, 1)
+        raw.bind((interface, 0))
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            try:
+                raw.send(data)
+            except OSError:  # no room
+                time.sleep(0.001)
+
+
+def xdp(interface: str, frame: str) -> None:
+    """A raw frame by AF_XDP, which asks neither queues nor filters."""
+    data = bytes.fromhex(frame)
+    with socket.socket(AF_XDP, socket.SOCK_RAW, 0) as raw, mmap.mmap(-1, 2 * mmap.PAGESIZE) as memory:
+        view = ctypes.c_char.from_buffer(memory)
+        registration = struct.pack("QQIIIxxxx", ctypes.addressof(view), len(memory), CHUNK, 0, 0)
+        del view
+        raw.setsockopt(SOL_XDP, XDP_UMEM_REG, registration)
+        for ring in (XDP_UMEM_FILL_RING, XDP_UMEM_COMPLETION_RING, XDP_TX_RING):
+            raw.setsockopt(SOL_XDP, ring, struct.pack("i", 4))
+        producer, _, descriptors, _ = struct.unpack_from("4Q", raw.getsockopt(SOL_XDP, XDP_MMAP_OFFSETS, 128), 32)
+        with mmap.mmap(raw.fileno(), descriptors + 4 * 16, offset=XDP_PGOFF_TX_RING) as send:
+            address = struct.pack("HHIII", AF_XDP, XDP_COPY, socket.if_nametoindex(interface), 0, 0)
+            _check(libc.bind(raw.fileno(), address, len(address)))
+            memory[: len(data)] = data
+            send[descriptors : descriptors + 16] = struct.pack("QII", 0, len(data), 0)
+            send[producer : producer + 4] = struct.pack("I", 1)
+            _check(libc.sendto(raw.fileno(), None, 0, socket.MSG_DONTWAIT, None, 0))
+
+
+def stack(interface: str, data: str, target: str) -> None:
+    """A whole packet with its header, through the IP stack."""
+    family = socket.AF_INET6 if ":" in target else socket.AF_INET
+    with socket.socket(family, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw:
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
+        raw.sendto(bytes.fromhex(data), (target, 0))
+
+
+def datagram(interface: str, source: str, source_port: int, target: str, port: int, payload: str) -> None:
+    """By an ordinary socket."""
+    with socket.socket(socket.AF_INET6 if ":" in target else socket.AF_INET, socket.SOCK_DGRAM) as plain:
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
+        plain.bind((source, source_port))
+        plain.sendto(bytes.fromhex(payload), (target, port))
+
+
+def foreign(interface: str, source: str, source_port: int, target: str, port: int, payload: str) -> None:
+    """By a socket that is bound to somebody else's address."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as plain:
+        plain.setsockopt(socket.SOL_IP, IP_TRANSPARENT, 1)
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
+        plain.bind((source, source_port))
+        plain.sendto(bytes.fromhex(payload), (target, port))
+
+
+def _check(result: int) -> None:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+METHODS = {method.__name__: method for method in (capabilities, packet, direct, flood, xdp, stack, datagram, foreign)}
+
+
+def main() -> None:
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(sys.argv[1])
+        server.listen(1)
+        connection, _ = server.accept()
+        with connection, connection.makefile("rw") as lines:
+            for line in lines:
+                name, *arguments = json.loads(line)
+                error = None
+                try:
+                    METHODS[name](*arguments)
+                except Exception as failure:
+                    error = repr(failure)
+                lines.write(json.dumps(error) + "\n")
+                lines.flush()
+
+
+main()
