@@ -93,6 +93,34 @@ async def test_a_change_of_a_nic_lost_with_its_driver_is_made_again(
         assert world.engine.starts == 1
 
 
+async def test_nics_that_recover_has_decided_about_follow(world: World) -> None:
+    await running_vm(world)
+    second = dict(BRIDGED) | {"NIC_ID": "1", "MAC": "02:00:0a:00:00:0b", "TARGET": f"one-{VM}-1"}
+    async with world.controller(*EVERYTHING) as controller:
+        controller.connect(session="second")
+        await asyncio.sleep(100)
+        for nics, wanted in (((BRIDGED, second), [0, 1]), ((BRIDGED,), [0])):
+            world.oned.set(VM, nics=nics)
+            await asyncio.sleep(100)
+            assert [nic.index for nic in world.networks.networks[VM].nics] == wanted
+            desired = controller.record().desired
+            assert desired is not None
+            assert (await controller.journal.load()).desired == (desired,)
+        assert world.engine.starts == 1
+
+
+async def test_aliases_are_no_difference(world: World) -> None:
+    alias = {"NIC_ID": "5", "PARENT_ID": "0", "ALIAS_ID": "0", "IP": "10.0.0.77", "VN_MAD": "bridge"}
+    world.oned.set(VM, aliases=(alias,))
+    await running_vm(world)
+    async with world.controller(*EVERYTHING) as controller:
+        controller.connect(session="second")
+        await asyncio.sleep(200)
+        before = controller.record().desired
+        await asyncio.sleep(200)
+        assert controller.record().desired is before
+
+
 async def test_a_request_that_is_open_or_answered_is_not_lost(world: World) -> None:
     world.oned.set(VM, state=ACTIVE, lcm_state=BOOT)
     async with world.controller(*EVERYTHING) as controller:

@@ -24,6 +24,7 @@ from onedock.controller.journal import Journal
 from onedock.controller.lost import LOST_AFTER_S, LostRequests
 from onedock.controller.nodes import Node, Nodes
 from onedock.controller.oned import LCM_STATE, VM_STATE, Oned
+from onedock.controller.plugged import PluggedNics
 from onedock.controller.registry import Registry, VmRecord
 from onedock.controller.reporter import Reporter
 from onedock.reconcilers.drift import looks_as_wanted
@@ -80,6 +81,7 @@ class Resync:
         self._changed = asyncio.Event()
         self._hinted: set[VmId] = set()
         self._lost = LostRequests(journal=journal, oned=oned, delivery=delivery, due=due)
+        self._plugged = PluggedNics(settings=settings, registry=registry, oned=oned, delivery=delivery, due=due)
         self._orphans_since: dict[tuple[NodeName, VmId], float] = {}
         self._orphans_seen: set[tuple[NodeName, VmId]] = set()
         self._pruned = 0.0
@@ -179,7 +181,9 @@ class Resync:
             record.one_state = (vm.state, vm.lcm_state)
             record.name = vm.name
             await self._lost.look(record, vm)
+            await self._plugged.look(record, vm)
         self._lost.forget_others(picture.vms)
+        self._plugged.forget_others(picture.vms)
         for record in self._registry:
             if record.vm in picture.vms or record.intents:
                 continue
