@@ -15,7 +15,7 @@ from tests.support import engine as engines
 from tests.support.agent import PrivateAgent
 from tests.support.engine import PrivateEngine
 from tests.support.forger import Forger, Sniffers, token
-from tests.support.forgeries import FORGED, HONEST
+from tests.support.forgeries import BY_XDP, FORGED, HONEST
 from tests.support.forging import (
     ALL,
     BOTH,
@@ -132,7 +132,13 @@ def test_the_guest_has_the_rights_of_any_container(scene: Scene) -> None:
     assert {PEER, PEER_6} == {one.partition("/")[0] for one in nic(PEER_VM, 0, PEER_MAC, 200).addresses}
 
 
-@pytest.mark.parametrize("forgery", [*HONEST, *FORGED], ids=str)
+ESCAPES = pytest.param(
+    BY_XDP,
+    marks=pytest.mark.xfail(strict=True, reason="AF_XDP passes the guard of security groups; spoofing filters hold"),
+)
+
+
+@pytest.mark.parametrize("forgery", [*HONEST, *FORGED, ESCAPES], ids=str)
 def test_what_is_forged_does_not_get_out(scene: Scene, forgery: Forgery) -> None:
     guests = {kind: Guest.of(one) for kind, one in zip(KINDS, scene.network.nics, strict=False)}
     passed = {kind for kind, guest in guests.items() if scene.passes(forgery, guest)}
