@@ -195,6 +195,62 @@ async def test_a_nic_attached_while_powered_off_is_there_after_resume(cloud: Clo
     assert cloud.pings("10.78.0.10")
 
 
+async def open_to(cloud: Cloud, address: str) -> bool:
+    """Whether a new connection reaches the echo."""
+    try:
+        async with conversation(cloud, address) as say:
+            await say("knock")
+    except (AssertionError, TimeoutError):
+        return False
+    return True
+
+
+async def group_settles(cloud: Cloud, group: int, vm: int) -> None:
+    """Wait until OpenNebula knows that the VM has the group's rules."""
+
+    async def updated() -> bool:
+        document = await cloud.one.document("one.secgroup.info", group)
+        assert [item.text for item in document.findall("ERROR_VMS/ID")] == []
+        return [item.text for item in document.findall("UPDATED_VMS/ID")] == [str(vm)]
+
+    await eventually(updated, what=f"VM {vm} has the rules of group {group}")
+
+
+async def test_rules_change_under_an_open_connection(cloud: Cloud) -> None:
+    echo_only = (
+        f'RULE=[PROTOCOL="TCP",RULE_TYPE="inbound",RANGE="{ECHO_PORT}"]\nRULE=[PROTOCOL="ALL",RULE_TYPE="outbound"]'
+    )
+    ping_only = 'RULE=[PROTOCOL="ICMP",RULE_TYPE="inbound"]\nRULE=[PROTOCOL="ALL",RULE_TYPE="outbound"]'
+    group = await cloud.one.call("one.secgroup.allocate", f'NAME="web"\n{echo_only}')
+    network = await cloud.one.call(
+        "one.vn.allocate",
+        f'NAME="guarded"\nVN_MAD="fw"\nBRIDGE="{SECOND_BRIDGE}"\nNETWORK_MASK="255.255.255.0"\n'
+        f'SECURITY_GROUPS="{group}"\nAR=[TYPE="IP4", IP="10.78.0.10", SIZE="10"]',
+        -1,
+    )
+    nic = f'NIC=[NETWORK_ID="{network}"]\nCONTEXT=[NETWORK="YES"]'
+    vm = await cloud.running_vm(await cloud.image("echo", ECHO), nic=False, more=nic)
+    before = run_of(cloud, vm)
+    address = await listening(cloud, vm)
+    assert not cloud.pings(address)
+    async with conversation(cloud, address) as say:
+        await say("allowed")
+        await cloud.one.call("one.secgroup.update", group, ping_only, 0)
+        await group_settles(cloud, group, vm)
+        assert cloud.pings(address)
+        assert not await open_to(cloud, address)
+        await say("still here")
+        everybody = 0
+        await cloud.one.call("one.vm.attachsg", vm, 0, everybody)
+        await eventually(lambda: open_to(cloud, address), what="group 0 lets everything in")
+        await cloud.one.call("one.vm.detachsg", vm, 0, everybody)
+        await cloud.settled()
+        assert not await open_to(cloud, address)
+        await say("and still")
+    assert run_of(cloud, vm) == before
+    assert "VM security group updated" in cloud.one.vm_log(vm).read_text()
+
+
 async def test_an_update_of_a_nic_ends_well(cloud: Cloud) -> None:
     vm = await cloud.running_vm(await cloud.image("echo", ECHO))
     before = run_of(cloud, vm)
@@ -202,4 +258,25 @@ async def test_an_update_of_a_nic_ends_well(cloud: Cloud) -> None:
     assert document.findtext("TEMPLATE/NIC/INBOUND_AVG_BW") == "1000"
     assert document.find("TEMPLATE/VNET_UPDATE") is None
     assert document.find("USER_TEMPLATE/ERROR") is None
+    assert run_of(cloud, vm) == before
+    qdiscs = json.loads(cloud.engine.run_in_netns(["tc", "-j", "qdisc", "show", "dev", f"one-{vm}-0"]).stdout)
+    assert [(qdisc["kind"], qdisc["options"]["rate"]) for qdisc in qdiscs] == [("tbf", 1000 * 1024)]
+
+
+async def test_an_update_of_a_network_reaches_its_vms(cloud: Cloud) -> None:
+    vm = await cloud.running_vm(await cloud.image("echo", ECHO))
+    first = await listening(cloud, vm)
+    before = run_of(cloud, vm)
+    async with conversation(cloud, first) as say:
+        await say("wide")
+        await cloud.one.call("one.vn.update", cloud.network, 'MTU="1400"', 1)
+
+        async def updated() -> bool:
+            document = await cloud.one.document("one.vn.info", cloud.network)
+            return [item.text for item in document.findall("UPDATED_VMS/ID")] == [str(vm)]
+
+        await eventually(updated, what="the VM has what its network says")
+        shown = cloud.engine.run_in_netns(["nsenter", f"--net=/run/netns/one-{vm}", "ip", "-j", "link", "show", "eth0"])
+        assert json.loads(shown.stdout)[0]["mtu"] == 1400
+        await say("narrow")
     assert run_of(cloud, vm) == before
