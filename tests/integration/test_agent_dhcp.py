@@ -90,6 +90,7 @@ async def test_a_lease_is_there_before_the_vm_starts_and_given_back_at_its_end(
     with server(agent, tmp_path) as dhcp:
         made = await client.ensure(Network(VM, (nic(),)))
         assert made.waiting == ()
+        assert made.provides(Network(VM, (nic(),)))
         [(address, left)] = addresses(agent)
         assert address == "10.5.0.20/24"
         assert 3500 < left <= 3600
