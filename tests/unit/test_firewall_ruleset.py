@@ -51,10 +51,11 @@ def test_nothing_is_wanted_where_everything_passes(rules: tuple[SecurityRule, ..
 def test_the_stateful_table() -> None:
     found = vm_ruleset(of(PLAIN, rules=(ALL_OUT, WEB)))
     assert found is not None
-    assert found.tables == (("inet", "onedock"),)
+    assert found.tables == (("inet", "onedock"), ("netdev", "onedock"))
     assert found.unguarded is None, "whoever may send everything needs no raw frames to do so"
-    table = {"table": {"family": "inet", "name": "onedock"}}
+    table, guard = ({"table": {"family": family, "name": "onedock"}} for family in ("inet", "netdev"))
     assert json.loads(found.text)["nftables"][:3] == [{"add": table}, {"delete": table}, {"add": table}]
+    assert json.loads(found.text)["nftables"][-2:] == [{"add": guard}, {"delete": guard}]
     state = {"match": {"op": "in", "left": {"ct": {"key": "state"}}, "right": ["established", "related"]}}
     seal = next(one["value"] for rule in chain(found, "in-eth0") for part in rule if (one := part.get("mangle")))
     flow = {"ct": {"key": "mark"}}

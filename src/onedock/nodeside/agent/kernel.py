@@ -5,15 +5,18 @@ enters the VM's namespace, and keeps a socket open in the agent's own.
 """
 
 import errno
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import Self
 
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from onedock.nodeside.agent import namespaces, reading
+from onedock.nodeside.agent.firewall.loaded import LOADED
 from onedock.nodeside.agent.qdiscs import Qdiscs
 from onedock.nodeside.agent.seen import Seen, vm_group
+from onedock.nodeside.agent.steps import Scope
 from onedock.reconcilers.errors import TransientError
 from onedock.reconcilers.model import Network, VmId, namespace_name
 
@@ -70,9 +73,16 @@ class Kernel:
 
     def read(self, known: Network | None, earlier: Network | None = None) -> Seen:
         """What is there now of what ``known`` and ``earlier`` name."""
-        seen = reading.read(self.host, self._inner, known, earlier, self.qdiscs)
+        seen = replace(reading.read(self.host, self._inner, known, earlier, self.qdiscs), rules=self._rules())
         self._indices = {(self.host, name): link.index for name, link in seen.host.items()}
         return seen
+
+    def _rules(self) -> dict[Scope, str]:
+        places: dict[Scope, AbstractContextManager[None]] = {Scope.NODE: namespaces.at_home()}
+        if self._inner is not None:
+            places[Scope.VM] = nullcontext()
+        looked = ((scope, LOADED.look(self.vm, scope, place)) for scope, place in places.items())
+        return {scope: digest for scope, digest in looked if digest is not None}
 
     def delete_links(self) -> None:
         """Delete all host sides of the VM with one message: each alone would wait for an RCU grace period."""

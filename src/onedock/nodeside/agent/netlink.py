@@ -9,10 +9,11 @@ from pyroute2 import IPRoute
 
 from onedock.nodeside.agent import namespaces, reading
 from onedock.nodeside.agent.apply import apply
+from onedock.nodeside.agent.firewall.loaded import LOADED
 from onedock.nodeside.agent.kernel import Kernel
 from onedock.nodeside.agent.plan import is_our_bridge, is_our_uplink, is_unused, plan
 from onedock.nodeside.agent.seen import Seen
-from onedock.nodeside.agent.steps import Step
+from onedock.nodeside.agent.steps import Scope, Step
 from onedock.reconcilers.errors import TransientError
 from onedock.reconcilers.model import Network, VmId, namespace_name
 
@@ -53,7 +54,10 @@ def remove(vm: VmId) -> None:
     """Remove all veths of the VM, then its namespace. Absent is success."""
     with Kernel(vm) as kernel:
         kernel.delete_links()
+        with namespaces.at_home():
+            LOADED.drop(vm, Scope.NODE)
         namespaces.remove(namespace_name(vm))
+        LOADED.forget(vm)
 
 
 def remove_shared(bridges: Iterable[str], phydevs: frozenset[str]) -> tuple[str, ...]:

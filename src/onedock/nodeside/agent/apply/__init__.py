@@ -8,10 +8,11 @@ from pyroute2.netlink.exceptions import NetlinkError
 from onedock.nodeside.agent.apply.host import apply_to_host
 from onedock.nodeside.agent.apply.nic import apply_to_nic
 from onedock.nodeside.agent.apply.routes import apply_to_routes
+from onedock.nodeside.agent.apply.rules import apply_rules
 from onedock.nodeside.agent.apply.shaping import apply_limit
 from onedock.nodeside.agent.apply.uplink import apply_to_uplink
 from onedock.nodeside.agent.kernel import Kernel
-from onedock.nodeside.agent.steps import HostStep, NicStep, RouteStep, Step, UplinkStep
+from onedock.nodeside.agent.steps import HostStep, NicStep, RouteStep, RulesStep, Step, UplinkStep
 from onedock.reconcilers.errors import TerminalError, TransientError
 
 __all__ = ["apply"]
@@ -41,6 +42,8 @@ def apply(kernel: Kernel, step: Step) -> None:
             apply_to_routes(kernel, step)
         elif isinstance(step, UplinkStep):
             apply_to_uplink(kernel, step)
+        elif isinstance(step, RulesStep):
+            apply_rules(kernel, step)
         else:
             apply_limit(kernel, step)
     except NetlinkError as error:

@@ -21,6 +21,10 @@ class Ruleset:
     unguarded: str | None = None
     """The same without the chains at egress, for kernels before 5.16; None when it has none anyway."""
 
+    def __str__(self) -> str:
+        """The digest: in logs, the text would be too much."""
+        return self.digest
+
     @cached_property
     def digest(self) -> str:
         """A hash of the text."""
@@ -34,9 +38,8 @@ class Document:
         self.table = (family, name)
         self._place = {"family": family, "table": name}
         self._counters: set[str] = set()
-        table = {"table": {"family": family, "name": name}}
-        # Deleting what does not exist would fail, adding what exists does not.
-        self.commands: list[Expression] = [{"add": table}, {"delete": table}, {"add": table}]
+        first, gone = _emptied(self.table)
+        self.commands: list[Expression] = [first, gone, first]
 
     def base_chain(self, name: str, hook: str, priority: int, device: str | None = None) -> None:
         """A chain that packets enter; what reaches its end passes."""
@@ -71,16 +74,17 @@ class Document:
         self.commands.append({"add": {what: {**self._place, **values}}})
 
 
-def text(documents: Iterable[Document]) -> str:
-    """The JSON of one transaction."""
+def text(documents: Iterable[Document], absent: Iterable[Table] = ()) -> str:
+    """The JSON of one transaction, which removes other tables besides."""
     commands = [command for document in documents for command in document.commands]
+    commands += [command for table in absent for command in _emptied(table)]
     return json.dumps({"nftables": commands}, separators=(",", ":"))
 
 
-def removal(tables: Iterable[Table]) -> str:
-    """The JSON of a transaction that removes tables, all of which exist."""
-    commands = [{"delete": {"table": {"family": family, "name": name}}} for family, name in tables]
-    return json.dumps({"nftables": commands})
+def _emptied(table: Table) -> tuple[Expression, Expression]:
+    """Commands that leave no such table. Deleting what does not exist would fail, adding what exists does not."""
+    named = {"table": {"family": table[0], "name": table[1]}}
+    return {"add": named}, {"delete": named}
 
 
 ACCEPT: Expression = {"accept": None}

@@ -65,7 +65,7 @@ def is_watched(nic: Nic) -> bool:
     return nic.spoofing.mac or nic.spoofing.ip or nic.outbound is not None
 
 
-def watch(vm: VmId, nics: list[Nic]) -> Document:
+def watch(vm: VmId, nics: tuple[Nic, ...]) -> Document:
     """The table with a chain for each NIC."""
     table = Document("netdev", table_name(vm))
     for nic in nics:

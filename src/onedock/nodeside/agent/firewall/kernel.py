@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import structlog
 
 from onedock.nodeside.agent.firewall import nfnetlink
-from onedock.nodeside.agent.firewall.document import Ruleset, Table, removal
+from onedock.nodeside.agent.firewall.document import Ruleset, Table, text
 from onedock.nodeside.agent.firewall.nfnetlink import Interrupted, Nftables, attributes
 from onedock.reconcilers.errors import TerminalError, TransientError
 
@@ -59,7 +59,7 @@ def unload(tables: Iterable[Table]) -> None:
     """Remove the tables with everything in them; absent is success. Raises TransientError."""
     with Nftables() as kernel:
         there = [table for table in tables if _handle(kernel, table) is not None]
-    if there and (problem := _nft(removal(there))):
+    if there and (problem := _nft(text([], there))):
         raise TransientError(f"nft does not remove rules: {problem}; it is tried again")
 
 
@@ -69,6 +69,7 @@ def fingerprint(tables: Iterable[Table]) -> str | None:
     Raises TransientError when somebody keeps changing them.
     """
     with Nftables() as kernel:
+        tables = tuple(tables)
         for _ in range(_ATTEMPTS):
             try:
                 found = [_contents(kernel, table) for table in tables]

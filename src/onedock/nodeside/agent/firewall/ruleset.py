@@ -1,10 +1,23 @@
 """What has to be loaded for a VM: in its own namespace, and in the agent's. Pure."""
 
-from onedock.nodeside.agent.firewall import host, vm
-from onedock.nodeside.agent.firewall.document import Document, Ruleset, text
-from onedock.reconcilers.model import Network
+from functools import lru_cache
 
-__all__ = ["Ruleset", "host_ruleset", "vm_ruleset"]
+from onedock.nodeside.agent.firewall import host, vm
+from onedock.nodeside.agent.firewall.document import Ruleset, Table, text
+from onedock.reconcilers.model import Network, Nic, VmId
+
+__all__ = ["INSIDE", "Ruleset", "host_ruleset", "outside", "vm_ruleset"]
+
+INSIDE: tuple[Table, ...] = (("inet", vm.TABLE), ("netdev", vm.TABLE))
+"""Tables of a VM in its own namespace."""
+
+_KEPT = 64
+"""So many are remembered: every look at a network asks for its rules, and a thousand take their time."""
+
+
+def outside(number: VmId) -> tuple[Table, ...]:
+    """Tables of a VM in the agent's namespace."""
+    return (("netdev", host.table_name(number)),)
 
 
 def vm_ruleset(network: Network) -> Ruleset | None:
@@ -12,20 +25,23 @@ def vm_ruleset(network: Network) -> Ruleset | None:
 
     Raises TerminalError when a group's rules overlap too much for the kernel.
     """
-    nics = [nic for nic in network.nics if vm.is_filtered(nic)]
-    if not nics:
-        return None
-    stateful, guard = vm.stateful(nics), vm.guard(nics)
-    if guard is None:
-        return _ruleset(stateful)
-    return Ruleset((stateful.table, guard.table), text([stateful, guard]), text([stateful]))
+    nics = tuple(nic for nic in network.nics if vm.is_filtered(nic))
+    return _inside(nics) if nics else None
 
 
 def host_ruleset(network: Network) -> Ruleset | None:
     """Filters against forging and the limit of raw frames, for the agent's namespace; None when none is asked for."""
-    nics = [nic for nic in network.nics if host.is_watched(nic)]
-    return _ruleset(host.watch(network.vm, nics)) if nics else None
+    nics = tuple(nic for nic in network.nics if host.is_watched(nic))
+    return _outside(network.vm, nics) if nics else None
 
 
-def _ruleset(document: Document) -> Ruleset:
-    return Ruleset((document.table,), text([document]))
+@lru_cache(_KEPT)
+def _inside(nics: tuple[Nic, ...]) -> Ruleset:
+    stateful, guard = vm.stateful(nics), vm.guard(nics)
+    unguarded = text([stateful], INSIDE[1:])
+    return Ruleset(INSIDE, unguarded) if guard is None else Ruleset(INSIDE, text([stateful, guard]), unguarded)
+
+
+@lru_cache(_KEPT)
+def _outside(number: VmId, nics: tuple[Nic, ...]) -> Ruleset:
+    return Ruleset(outside(number), text([host.watch(number, nics)]))

@@ -50,7 +50,7 @@ def is_open(nic: Nic, direction: Direction) -> bool:
     return nic.rules is None or any(_passes_all(rule) for rule in nic.rules if rule.direction is direction)
 
 
-def stateful(nics: list[Nic]) -> Document:
+def stateful(nics: tuple[Nic, ...]) -> Document:
     """The table at the IP stack. Inbound before routing, so that a forwarding VM is covered; outbound after it."""
     table = Document("inet", TABLE)
     table.base_chain("inbound", "prerouting", 0)
@@ -68,7 +68,7 @@ def stateful(nics: list[Nic]) -> Document:
     return table
 
 
-def guard(nics: list[Nic]) -> Document | None:
+def guard(nics: tuple[Nic, ...]) -> Document | None:
     """The table that stops what did not come through the IP stack; None where everything may leave."""
     table = Document("netdev", TABLE)
     guarded = [nic for nic in nics if not is_open(nic, Direction.OUTBOUND)]

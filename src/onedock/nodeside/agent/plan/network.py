@@ -7,6 +7,7 @@ from onedock.nodeside.agent.plan.bridge import plan_bridge, plan_phydev, plan_re
 from onedock.nodeside.agent.plan.methods import plan_ipv6
 from onedock.nodeside.agent.plan.nic import Pair, as_created, find_pair, plan_addresses, plan_veth
 from onedock.nodeside.agent.plan.routes import plan_routes
+from onedock.nodeside.agent.plan.rules import plan_rules
 from onedock.nodeside.agent.plan.shaping import plan_limits
 from onedock.nodeside.agent.plan.trunk import plan_trunk_bridge, plan_trunk_port
 from onedock.nodeside.agent.plan.uplink import plan_uplink
@@ -33,6 +34,7 @@ def plan(wanted: Network, seen: Seen, earlier: Network | None = None) -> tuple[S
     steps.extend(_plan_deletions(wanted, seen, {pair[0].name for pair in pairs.values() if pair is not None}))
     for nic in wanted.nics:
         steps.extend(_plan_plugged(wanted.vm, nic, seen, pairs[nic.index]))
+    steps.extend(plan_rules(wanted, seen, is_new=None in pairs.values()))
     for nic in wanted.nics:
         inner = _inner(nic, pairs[nic.index])
         if not inner.up:

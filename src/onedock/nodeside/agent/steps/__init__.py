@@ -30,6 +30,7 @@ from onedock.nodeside.agent.steps.routes import (
     RemoveRoute,
     RouteStep,
 )
+from onedock.nodeside.agent.steps.rules import DropRules, LoadRules, RulesStep, Scope
 from onedock.nodeside.agent.steps.shaping import Shape, ShapingStep, Unshape
 from onedock.nodeside.agent.steps.uplink import (
     AddPortVlans,
@@ -42,7 +43,7 @@ from onedock.nodeside.agent.steps.uplink import (
     UplinkStep,
 )
 
-Step = HostStep | NicStep | RouteStep | UplinkStep | ShapingStep
+Step = HostStep | NicStep | RouteStep | UplinkStep | ShapingStep | RulesStep
 
 __all__ = [
     "AddAddress",
@@ -56,9 +57,11 @@ __all__ = [
     "CreateUplink",
     "CreateVeth",
     "DeleteHostLink",
+    "DropRules",
     "FilterVlans",
     "HostStep",
     "Label",
+    "LoadRules",
     "NicStep",
     "PlugIn",
     "PortVlan",
@@ -71,6 +74,8 @@ __all__ = [
     "RemoveRemote",
     "RemoveRoute",
     "RouteStep",
+    "RulesStep",
+    "Scope",
     "SetHostMtu",
     "SetIpv6",
     "SetMac",
