@@ -17,6 +17,7 @@ from tests.support.waiting import eventually
 
 from onedock.nodeside.remote import AgentClient
 from onedock.reconcilers.model import ContainerId, Network, Nic, VmId
+from onedock.reconcilers.nic_parts import Bandwidth, Direction, Protocol, Route, SecurityRule, Spoofing, Vxlan
 
 pytestmark = [
     pytest.mark.root,
@@ -168,6 +169,53 @@ async def test_it_is_undone_within_a_second(agent: PrivateAgent, whole: AgentCli
     assert {one["cause"] for one in healed} <= {cause, "port", "address", "route"}
     [first] = [one for one in healed if one["vm"] == A][:1] or healed[:1]
     assert first["what"]
+
+
+RICH = nic(
+    A,
+    bridge="odt-heal1",
+    uplink=Vxlan("odt-heal.7", "odt-phy0", vni=7, remotes=("192.0.2.7", "192.0.2.8")),
+    inbound=Bandwidth(1_000_000),
+    outbound=Bandwidth(1_000_000),
+    routes=(Route("198.51.100.0/24", "10.80.255.253"),),
+    rules=(SecurityRule(0, Direction.INBOUND, Protocol.ALL), SecurityRule(0, Direction.OUTBOUND, Protocol.ALL)),
+    spoofing=Spoofing(mac=True, ip=True),
+)
+RICH_DAMAGES: dict[str, tuple[str, Damage]] = {
+    "limit to the VM": ("qdisc", lambda agent: agent.run(["tc", "qdisc", "del", "dev", f"one-{A}-0", "root"])),
+    "limit from the VM": (
+        "qdisc",
+        lambda agent: agent.run(["tc", "qdisc", "del", "dev", "eth0", "root"], netns=f"one-{A}"),
+    ),
+    "static route": ("route", in_vm("route", "del", "198.51.100.0/24")),
+    "route of the subnet": ("route", in_vm("route", "del", "10.80.0.0/16")),
+    "remote of a tunnel": (
+        "forwarding",
+        lambda agent: agent.run(["bridge", "fdb", "del", "00:00:00:00:00:00", "dev", "odt-heal.7", "dst", "192.0.2.8"]),
+    ),
+    "uplink deleted": ("link", on_node("link", "del", "odt-heal.7")),
+    "uplink down": ("link", on_node("link", "set", "odt-heal.7", "down")),
+    "uplink unplugged": ("link", on_node("link", "set", "odt-heal.7", "nomaster")),
+    "bridge deleted": ("link", on_node("link", "del", "odt-heal1")),
+}
+
+
+@pytest.mark.parametrize("damage", RICH_DAMAGES)
+async def test_all_that_a_nic_may_have_is_put_back(agent: PrivateAgent, client: AgentClient, damage: str) -> None:
+    agent.run(["ip", "link", "add", "odt-phy0", "type", "veth", "peer", "odt-phy1"])
+    agent.run(["ip", "link", "set", "odt-phy0", "up"])
+    wanted = Network(A, (RICH,))
+    made = await client.ensure(wanted)
+    assert made.provides(wanted), made.missing
+    with pytest.raises(AssertionError):
+        await eventually(lambda: logged(agent, "network healed"), within=0.5, what="it is quiet")
+    cause, make = RICH_DAMAGES[damage]
+    make(agent)
+    healed = await eventually(lambda: logged(agent, "network healed"), within=SOON_S)
+    found = await client.observe(A)
+    assert found is not None
+    assert found.provides(wanted), found.missing
+    assert {one["cause"] for one in healed} <= {cause, "port", "forwarding"}
 
 
 async def test_what_the_agent_does_itself_is_no_damage(agent: PrivateAgent, client: AgentClient) -> None:

@@ -62,7 +62,7 @@ def parse(messages: bytes) -> Iterator[Notice]:
     offset = 0
     while offset + _HEADER.size <= len(messages):
         length, kind, *_ = _HEADER.unpack_from(messages, offset)
-        if length < _HEADER.size:
+        if length < _HEADER.size or offset + length > len(messages):
             return
         read = _READERS.get(kind)
         notice = read(kind in _GOING, messages[offset + _HEADER.size : offset + length]) if read else None

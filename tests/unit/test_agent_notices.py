@@ -1,0 +1,146 @@
+"""What is news in the kernel's notifications. The messages are written by another library's encoders."""
+
+from typing import Any
+
+import pytest
+from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
+from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
+from pyroute2.netlink.rtnl.ndmsg import ndmsg
+from pyroute2.netlink.rtnl.rtmsg import rtmsg
+from pyroute2.netlink.rtnl.tcmsg import tcmsg
+
+from onedock.nodeside.agent.notices import Notice, parse
+from onedock.nodeside.heals import Cause
+
+NEWLINK, DELLINK, NEWADDR, DELADDR, NEWROUTE, DELROUTE, DELNEIGH, NEWQDISC, DELQDISC = (
+    16,
+    17,
+    20,
+    21,
+    24,
+    25,
+    29,
+    36,
+    37,
+)
+UP, RUNNING = 0x1, 0x10040
+
+
+def message(of: type[Any], kind: int, attributes: dict[str, Any] | None = None, **fields: Any) -> bytes:
+    made = of()
+    for name, value in fields.items():
+        made[name] = value
+    made["header"]["type"] = kind
+    made["attrs"] = list((attributes or {}).items())
+    made.encode()
+    return bytes(made.data)
+
+
+def link(kind: int = NEWLINK, *, flags: int = UP, **attributes: Any) -> bytes:
+    given = {"IFLA_IFNAME": "one-1-0", "IFLA_MTU": 1500, **attributes}
+    return message(ifinfmsg, kind, given, index=7, flags=flags)
+
+
+def bridge(**settings: Any) -> bytes:
+    info = {"attrs": [("IFLA_INFO_KIND", "bridge"), ("IFLA_INFO_DATA", {"attrs": list(settings.items())})]}
+    return link(IFLA_LINKINFO=info)
+
+
+def only(data: bytes) -> Notice:
+    [found] = parse(data)
+    return found
+
+
+def test_a_link_is_known_by_name_and_index() -> None:
+    found = only(link(DELLINK))
+    assert (found.cause, found.index, found.name, found.gone) == (Cause.LINK, 7, "one-1-0", True)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        link(flags=0),
+        link(IFLA_MTU=1400),
+        link(IFLA_MASTER=3),
+        link(IFLA_ADDRESS="02:00:00:00:00:01"),
+        link(IFLA_IFALIAS="onedock:1"),
+        link(IFLA_GROUP=5),
+        link(IFLA_IFNAME="eth9"),
+    ],
+)
+def test_what_is_set_on_a_link_is_news(changed: bytes) -> None:
+    assert only(changed) != only(link())
+
+
+@pytest.mark.parametrize(
+    "changed", [link(flags=UP | RUNNING), link(IFLA_CARRIER=1), link(IFLA_CARRIER_CHANGES=9), link(IFLA_TXQLEN=9)]
+)
+def test_what_changes_by_itself_is_no_news(changed: bytes) -> None:
+    assert only(changed) == only(link())
+
+
+def test_settings_of_a_bridge_are_news_and_its_timers_are_not() -> None:
+    calm = bridge(IFLA_BR_STP_STATE=0, IFLA_BR_VLAN_FILTERING=0)
+    assert only(bridge(IFLA_BR_STP_STATE=0, IFLA_BR_VLAN_FILTERING=1)) != only(calm)
+    assert only(bridge(IFLA_BR_STP_STATE=0, IFLA_BR_VLAN_FILTERING=0, IFLA_BR_GC_TIMER=99)) == only(calm)
+
+
+def test_a_port_of_a_bridge_is_another_thing_than_the_link() -> None:
+    found = only(message(ifinfmsg, NEWLINK, {"IFLA_IFNAME": "one-1-0", "IFLA_MASTER": 3}, index=7, family=7))
+    assert found.cause is Cause.PORT
+
+
+@pytest.mark.parametrize(
+    ("fields", "flags", "told"),
+    [
+        ({"family": 2, "scope": 0, "index": 7}, 0x80, True),
+        ({"family": 10, "scope": 0, "index": 7}, 0x80, True),
+        ({"family": 10, "scope": 253, "index": 7}, 0x80, False),
+        ({"family": 2, "scope": 0, "index": 7}, 0, False),
+        ({"family": 2, "scope": 254, "index": 1}, 0x80, False),
+    ],
+    ids=["IPv4", "IPv6", "link-local", "leased", "loopback"],
+)
+def test_addresses_that_somebody_gave_are_news(fields: dict[str, int], flags: int, told: bool) -> None:
+    data = message(ifaddrmsg, DELADDR, {"IFA_FLAGS": flags}, prefixlen=24, **fields)
+    assert list(parse(data)) == ([Notice(Cause.ADDRESS, fields["index"], gone=True)] if told else [])
+
+
+@pytest.mark.parametrize(
+    ("kind", "protocol", "table", "told"),
+    [
+        (NEWROUTE, 4, 254, True),
+        (DELROUTE, 3, 254, True),
+        (NEWROUTE, 2, 254, False),
+        (DELROUTE, 2, 254, True),
+        (NEWROUTE, 9, 254, False),
+        (DELROUTE, 2, 255, False),
+    ],
+    ids=["static", "by hand", "of an address", "of an address, gone", "by a router", "local"],
+)
+def test_routes_that_somebody_set_are_news(kind: int, protocol: int, table: int, told: bool) -> None:
+    data = message(rtmsg, kind, family=2, table=table, proto=protocol, dst_len=0)
+    assert [one.cause for one in parse(data)] == [Cause.ROUTE] * told
+
+
+def test_qdiscs_and_forwarding_entries_name_their_link() -> None:
+    assert only(message(tcmsg, DELQDISC, {"TCA_KIND": "tbf"}, index=7)) == Notice(Cause.QDISC, 7, gone=True)
+    assert list(parse(message(tcmsg, NEWQDISC, {"TCA_KIND": "noqueue"}, index=7))) == []
+    assert only(message(ndmsg, DELNEIGH, family=7, ifindex=7)) == Notice(Cause.FORWARDING, 7, gone=True)
+
+
+def test_a_table_is_named_by_all_its_messages() -> None:
+    def of(number: int) -> bytes:
+        attribute = (4 + len(b"onedock\0")).to_bytes(2, "little") + (1).to_bytes(2, "little") + b"onedock\0"
+        body = bytes([1, 0, 0, 0]) + attribute
+        return (16 + len(body)).to_bytes(4, "little") + (10 << 8 | number).to_bytes(2, "little") + bytes(10) + body
+
+    assert [only(of(number)) for number in (0, 6, 12)] == [Notice(Cause.FILTER, name="onedock")] * 3
+    assert list(parse(of(15))) == [], "a transaction's end has no table"
+
+
+def test_many_messages_come_at_once_and_a_broken_one_ends_them() -> None:
+    together = link() + message(rtmsg, NEWROUTE, family=2, table=254, proto=4) + link(DELLINK)
+    assert [one.cause for one in parse(together)] == [Cause.LINK, Cause.ROUTE, Cause.LINK]
+    for length in range(len(together)):
+        assert len(list(parse(together[:length]))) < 3
