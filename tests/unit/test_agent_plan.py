@@ -142,11 +142,14 @@ class World:
                 self._check_route(name, gateway, onlink=onlink)
                 link = self.inner[name]
                 self.inner[name] = replace(link, gateways=(*link.gateways, (gateway, metric)))
+            case steps.ConfigureSwitch():
+                raise AssertionError("Open vSwitch has tests of its own")
             case _:
                 assert_never(step)
 
     def _create_uplink(self, step: steps.CreateUplink) -> None:
         assert step.name not in self.host
+        assert step.bridge is not None
         assert self.host[step.bridge].kind == "bridge"
         rivals = [link for link in self.host.values() if link.master == step.bridge and link.kind in {"vlan", "vxlan"}]
         assert all(link.group != BRIDGE_GROUP for link in rivals), "two uplinks would join two networks"
@@ -197,6 +200,7 @@ class World:
     def _create_veth(self, step: steps.CreateVeth) -> None:
         assert step.host_name not in self.host
         assert step.name not in self.inner
+        assert step.bridge is not None
         assert self.host[step.bridge].kind == "bridge"
         ours, theirs = self._index(), self._index()
         mtu = step.mtu or 1500

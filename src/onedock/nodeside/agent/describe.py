@@ -56,7 +56,7 @@ def _describe_nic(inner: InnerLink, host: HostLink, seen: Seen, wanted: Nic | No
         name=inner.name,
         host_name=host.name,
         mac=inner.mac,
-        bridge=host.master or "",
+        bridge=_bridge_of(host, seen),
         addresses=inner.addresses,
         gateways=tuple(gateway for gateway, _ in inner.gateways),
     )
@@ -72,6 +72,11 @@ def _describe_nic(inner: InnerLink, host: HostLink, seen: Seen, wanted: Nic | No
             phydev=wanted.phydev if phydev is not None and phydev.master == wanted.bridge else None,
         )
     return nic
+
+
+def _bridge_of(host: HostLink, seen: Seen) -> str:
+    port = seen.ovs.ports.get(host.name) if seen.ovs is not None else None
+    return port.bridge if port is not None else host.master or ""
 
 
 def _spelled(have: tuple[str, ...], wanted: tuple[str, ...], canonical: Callable[[str], str]) -> tuple[str, ...]:

@@ -3,19 +3,21 @@
 pyroute2 stops at ``kernel``, ``reading`` and ``apply``.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from pyroute2 import IPRoute
 
-from onedock.nodeside.agent import namespaces, reading
+from onedock.nodeside.agent import namespaces, ovs, reading
 from onedock.nodeside.agent.apply import apply
 from onedock.nodeside.agent.firewall.loaded import LOADED
 from onedock.nodeside.agent.kernel import Kernel
+from onedock.nodeside.agent.ovs_rows import KIND, MASTER
 from onedock.nodeside.agent.plan import is_our_bridge, is_our_uplink, is_unused, plan
 from onedock.nodeside.agent.seen import Seen
 from onedock.nodeside.agent.steps import Scope, Step
 from onedock.reconcilers.errors import TransientError
 from onedock.reconcilers.model import Network, VmId, namespace_name
+from onedock.reconcilers.nic_parts import Switch
 
 _ROUNDS = 4
 """The last one only looks, unless others interfere."""
@@ -50,23 +52,27 @@ def ensure(network: Network, changed: Callable[[tuple[Step, ...]], None], earlie
     raise trouble or TransientError(f"network of VM {network.vm} does not settle: something on the node undoes it")
 
 
-def remove(vm: VmId) -> None:
-    """Remove all veths of the VM, then its namespace. Absent is success."""
+def remove(vm: VmId, earlier: Network) -> None:
+    """Remove all veths of the VM, then its namespace. Absent is success; ``earlier`` is what was wanted until now."""
     with Kernel(vm) as kernel:
         kernel.delete_links()
         with namespaces.at_home():
             LOADED.drop(vm, Scope.NODE)
         namespaces.remove(namespace_name(vm))
         LOADED.forget(vm)
+    if any(nic.switch is Switch.OPENVSWITCH or nic.bridge == MASTER for nic in earlier.nics):
+        ovs.remove_ports(vm)
 
 
 def remove_shared(bridges: Iterable[str], phydevs: frozenset[str]) -> tuple[str, ...]:
     """Of bridges that have no ports but ``phydevs`` and uplinks of ours, remove what is ours; return which."""
     namespaces.enter_home()
-    removed = []
+    removed: list[str] = []
     with IPRoute() as host:
         for name in bridges:
             bridge = reading.host_link(host, name)
+            if bridge is not None and bridge.kind == KIND:
+                removed.extend(_remove_switch(host, name, phydevs))
             if bridge is None or bridge.kind != "bridge":
                 continue
             ports = reading.ports(host, bridge)
@@ -76,3 +82,14 @@ def remove_shared(bridges: Iterable[str], phydevs: frozenset[str]) -> tuple[str,
                     host.link("del", index=link.index)
                     removed.append(link.name)
     return tuple(removed)
+
+
+def _remove_switch(host: IPRoute, name: str, phydevs: frozenset[str]) -> Iterator[str]:
+    ports, gone = ovs.remove_unused(name, phydevs)
+    for port in ports:
+        link = reading.host_link(host, port.name)
+        if link is not None and is_our_uplink(link):
+            host.link("del", index=link.index)
+            yield link.name
+    if gone:
+        yield name

@@ -178,7 +178,7 @@ class NodeNetworks:
             (self._runtime_dir / container).unlink(missing_ok=True)
         await self._dhcp.leave(Network(vm))
         # The links go without the bridges' locks: each waits for the kernel, and many may wait together.
-        await self._in_thread(netlink.remove, vm)
+        await self._in_thread(netlink.remove, vm, earlier)
         async with self._bridges.hold(_bridges_of(earlier)):
             await self._leave(_bridges_of(earlier), earlier)
         self._store.forget(vm)

@@ -8,6 +8,7 @@ import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from onedock.nodeside.agent.ovs_rows import OpenVswitch
 from onedock.nodeside.agent.steps.rules import Scope
 from onedock.nodeside.agent.steps.uplink import PortVlan
 from onedock.reconcilers.model import Nic, VmId
@@ -116,7 +117,8 @@ class Seen:
     """Uplinks of ours by the bridge that they are ports of, for bridges that are to have one."""
     own_addresses: tuple[tuple[int, str], ...] = ()
     """(index of the link, address) of the node itself; only looked at for tunnels without a multicast group."""
-
+    ovs: OpenVswitch | None = None
+    """Only looked at when one of its bridges is or was wanted."""
     rules: Mapping[Scope, str] = field(default_factory=dict)
     """Digests of the rulesets that are loaded, ``DAMAGED`` for one that is not as it was loaded."""
 

@@ -5,6 +5,7 @@ import os
 
 from pyroute2.netlink.exceptions import NetlinkError
 
+from onedock.nodeside.agent import ovs
 from onedock.nodeside.agent.apply.host import apply_to_host
 from onedock.nodeside.agent.apply.nic import apply_to_nic
 from onedock.nodeside.agent.apply.routes import apply_to_routes
@@ -12,7 +13,7 @@ from onedock.nodeside.agent.apply.rules import apply_rules
 from onedock.nodeside.agent.apply.shaping import apply_limit
 from onedock.nodeside.agent.apply.uplink import apply_to_uplink
 from onedock.nodeside.agent.kernel import Kernel
-from onedock.nodeside.agent.steps import HostStep, NicStep, RouteStep, RulesStep, Step, UplinkStep
+from onedock.nodeside.agent.steps import ConfigureSwitch, HostStep, NicStep, RouteStep, RulesStep, Step, UplinkStep
 from onedock.reconcilers.errors import TerminalError, TransientError
 
 __all__ = ["apply"]
@@ -44,6 +45,8 @@ def apply(kernel: Kernel, step: Step) -> None:
             apply_to_uplink(kernel, step)
         elif isinstance(step, RulesStep):
             apply_rules(kernel, step)
+        elif isinstance(step, ConfigureSwitch):
+            ovs.transact(step.commands)
         else:
             apply_limit(kernel, step)
     except NetlinkError as error:

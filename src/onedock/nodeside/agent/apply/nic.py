@@ -37,7 +37,9 @@ def apply_to_nic(kernel: Kernel, step: steps.NicStep) -> None:
 
 def _create_veth(kernel: Kernel, step: steps.CreateVeth) -> None:
     # What a new bridge has become by its uplink is not in the step.
-    optional = {"mtu": kernel.mtu(step.bridge) if step.mtu is None else step.mtu}
+    mtu = kernel.mtu(step.bridge) if step.mtu is None and step.bridge is not None else step.mtu
+    optional = {} if mtu is None else {"mtu": mtu}
+    plugged = {} if step.bridge is None else {"master": kernel.index(kernel.host, step.bridge)}
     # A bridge takes the lowest MAC of its ports; a high one on our side never changes it for others.
     high = "fa" if step.mac.startswith("fe") else "fe"
     namespace = os.open(namespaces.path(kernel.namespace), os.O_RDONLY | os.O_CLOEXEC)
@@ -47,12 +49,12 @@ def _create_veth(kernel: Kernel, step: steps.CreateVeth) -> None:
             ifname=step.host_name,
             kind="veth",
             group=vm_group(step.vm),
-            master=kernel.index(kernel.host, step.bridge),
             address=high + step.mac[2:],
             state="up",
             # Marked up in this message, the peer would be opened before its other side exists (ENOTCONN).
             peer={"ifname": step.name, "address": step.mac, "net_ns_fd": namespace, **optional},
             **optional,
+            **plugged,
         )
     finally:
         os.close(namespace)

@@ -19,7 +19,8 @@ def apply_to_uplink(kernel: Kernel, step: steps.UplinkStep) -> None:
     match step:
         case steps.CreateUplink():
             lower = kernel.index(kernel.host, step.lower) if step.lower is not None else None
-            kernel.host.link("add", **uplink_request(step, lower, kernel.index(kernel.host, step.bridge)))
+            bridge = kernel.index(kernel.host, step.bridge) if step.bridge is not None else None
+            kernel.host.link("add", **uplink_request(step, lower, bridge))
         case steps.AddRemote(name, address):
             kernel.host.fdb("append", **remote_request(kernel.index(kernel.host, name), address))
         case steps.RemoveRemote(name, address):
@@ -34,9 +35,11 @@ def apply_to_uplink(kernel: Kernel, step: steps.UplinkStep) -> None:
             assert_never(step)
 
 
-def uplink_request(step: steps.CreateUplink, lower: int | None, bridge: int) -> dict[str, Any]:
+def uplink_request(step: steps.CreateUplink, lower: int | None, bridge: int | None) -> dict[str, Any]:
     """What makes an uplink, in the words of pyroute2; ``lower`` and ``bridge`` are indices."""
     optional: dict[str, Any] = {} if step.mtu is None else {"mtu": step.mtu}
+    if bridge is not None:
+        optional["master"] = bridge
     if lower is not None:
         optional["link" if step.kind == "vlan" else "vxlan_link"] = lower
     flags = mask = 0
@@ -52,7 +55,6 @@ def uplink_request(step: steps.CreateUplink, lower: int | None, bridge: int) -> 
         "ifname": step.name,
         "kind": step.kind,
         "group": BRIDGE_GROUP,
-        "master": bridge,
         "state": "up",
         **optional,
     }

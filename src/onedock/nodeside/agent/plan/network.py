@@ -6,6 +6,7 @@ from itertools import chain
 from onedock.nodeside.agent.plan.bridge import plan_bridge, plan_phydev, plan_released
 from onedock.nodeside.agent.plan.methods import plan_ipv6
 from onedock.nodeside.agent.plan.nic import Pair, as_created, find_pair, plan_addresses, plan_veth
+from onedock.nodeside.agent.plan.ovs import plan_switch, plan_switch_port
 from onedock.nodeside.agent.plan.routes import plan_routes
 from onedock.nodeside.agent.plan.rules import plan_rules
 from onedock.nodeside.agent.plan.shaping import plan_limits
@@ -30,6 +31,7 @@ def plan(wanted: Network, seen: Seen, earlier: Network | None = None) -> tuple[S
         steps.append(RaiseLoopback())
     if earlier is not None:
         steps.extend(plan_released(wanted, earlier, seen))
+    steps.extend(plan_switch(wanted, seen))
     steps.extend(_plan_node(wanted, seen))
     steps.extend(_plan_deletions(wanted, seen, {pair[0].name for pair in pairs.values() if pair is not None}))
     for nic in wanted.nics:
@@ -51,6 +53,7 @@ def _plan_plugged(vm: VmId, nic: Nic, seen: Seen, pair: Pair | None) -> Iterator
     """All of a NIC that may be there while it is still down: nothing passes that is not limited and filtered."""
     host, inner = pair[0] if pair is not None else None, _inner(nic, pair)
     yield from plan_veth(vm, nic, seen, pair)
+    yield from plan_switch_port(vm, nic, seen, host)
     yield from plan_trunk_port(nic, host)
     ipv6, addresses = plan_ipv6(nic, inner), plan_addresses(nic, inner)
     # What is switched off has lost its addresses already, what is switched on can only then have some.

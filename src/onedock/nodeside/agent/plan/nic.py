@@ -45,7 +45,8 @@ def plan_veth(vm: VmId, nic: Nic, seen: Seen, pair: Pair | None) -> Iterator[Ste
         bridge = seen.host.get(nic.bridge)
         # A port of lesser MTU would pull a bridge of jumbo frames down for everybody in it.
         mtu = nic.mtu if nic.mtu is not None or bridge is None else bridge.mtu
-        yield CreateVeth(vm, nic.host_name, nic.name, mac, nic.bridge, mtu)
+        plugged_into = nic.bridge if nic.switch is Switch.LINUX else None
+        yield CreateVeth(vm, nic.host_name, nic.name, mac, plugged_into, mtu)
         yield Label(nic.host_name, vm_alias(vm))
         return
     host, inner = pair

@@ -26,14 +26,15 @@ _SAME_NETWORK = frozenset({"id"})
 """Attributes by which a link that others made is known to lead to the same network."""
 
 
-def plan_uplink(uplink: Uplink, bridge: str, seen: Seen) -> Iterator[Step]:
+def plan_uplink(uplink: Uplink, bridge: str | None, seen: Seen) -> Iterator[Step]:
     """A bridge has this uplink and no other of ours. Raises TerminalError: the name or the device is in use otherwise.
 
-    The other ones go first: together they would join two networks.
+    The other ones go first: together they would join two networks. ``bridge`` is None where others plug it in.
     """
     phydev = find_phydev(uplink.phydev, seen)
-    for name in sorted(seen.uplinks.get(bridge, frozenset()) - {uplink.name}):
-        yield DeleteHostLink(name)
+    if bridge is not None:
+        for name in sorted(seen.uplinks.get(bridge, frozenset()) - {uplink.name}):
+            yield DeleteHostLink(name)
     if not phydev.up:
         yield RaiseHostLink(phydev.name)
     attributes = attributes_of(uplink, phydev, seen)
@@ -48,7 +49,8 @@ def plan_uplink(uplink: Uplink, bridge: str, seen: Seen) -> Iterator[Step]:
         yield Label(uplink.name, BRIDGE_ALIAS)
         yield from _plan_remotes(uplink, frozenset(), seen)
         return
-    yield from plug_shared(link, bridge)
+    if bridge is not None:
+        yield from plug_shared(link, bridge)
     if link.group == BRIDGE_GROUP:
         if link.alias != BRIDGE_ALIAS:
             yield Label(link.name, BRIDGE_ALIAS)

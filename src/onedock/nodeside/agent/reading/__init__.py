@@ -6,6 +6,8 @@ from typing import Protocol
 
 from pyroute2 import IPRoute
 
+from onedock.nodeside.agent import ovs
+from onedock.nodeside.agent.ovs_rows import MASTER, OURS, OpenVswitch
 from onedock.nodeside.agent.qdiscs import Qdiscs
 from onedock.nodeside.agent.reading import shared
 from onedock.nodeside.agent.reading.inside import LOOPBACK, read_inside
@@ -34,7 +36,8 @@ def read(
         for name in (nic.bridge, nic.host_name, nic.phydev):
             if name is not None:
                 links.by_name(name)
-    for nic in earlier.nics if earlier is not None else ():
+    before = earlier.nics if earlier is not None else ()
+    for nic in before:
         if nic.phydev is not None:
             links.by_name(nic.phydev)
     uplinks = {nic.bridge: _read_uplink(host, links, nic) for nic in nics if nic.uplink is not None}
@@ -48,7 +51,8 @@ def read(
     if limited := [side.index for side in sides if side is not None and side.limited]:
         for index, bucket in qdiscs(inside=False).roots(limited).items():
             links.amend(index, bucket=bucket)
-    seen = Seen(host=links.values(), uplinks=uplinks, own_addresses=own)
+    switch = _read_switch(links, (*nics, *before))
+    seen = Seen(host=links.values(), uplinks=uplinks, own_addresses=own, ovs=switch)
     if inside is None:
         return seen
     inner_links = _with_buckets(inside.links, qdiscs)
@@ -62,6 +66,17 @@ def _read_uplink(host: IPRoute, links: Links, nic: Nic) -> frozenset[str]:
     if link is not None and isinstance(nic.uplink, Vxlan) and nic.uplink.group is None and link.kind == "vxlan":
         links.amend(link.index, remotes=shared.remotes(link))
     return links.uplinks(nic.bridge)
+
+
+def _read_switch(links: Links, nics: Iterable[Nic]) -> OpenVswitch | None:
+    bridges = {nic.bridge for nic in nics if nic.switch is Switch.OPENVSWITCH}
+    if not bridges and MASTER not in links.values():
+        return None
+    switch = ovs.read()
+    for port in switch.ports.values():
+        if port.bridge in bridges and port.has_mark(OURS):
+            links.by_name(port.name)
+    return switch
 
 
 def _needs_addresses(nic: Nic) -> bool:

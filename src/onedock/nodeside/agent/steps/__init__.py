@@ -22,6 +22,7 @@ from onedock.nodeside.agent.steps.nic import (
     SetMac,
     SetMtu,
 )
+from onedock.nodeside.agent.steps.ovs import ConfigureSwitch, SwitchStep
 from onedock.nodeside.agent.steps.routes import (
     AddConnected,
     AddGateway,
@@ -43,7 +44,7 @@ from onedock.nodeside.agent.steps.uplink import (
     UplinkStep,
 )
 
-Step = HostStep | NicStep | RouteStep | UplinkStep | ShapingStep | RulesStep
+Step = HostStep | NicStep | RouteStep | UplinkStep | ShapingStep | RulesStep | SwitchStep
 
 __all__ = [
     "AddAddress",
@@ -52,6 +53,7 @@ __all__ = [
     "AddPortVlans",
     "AddRemote",
     "AddRoute",
+    "ConfigureSwitch",
     "CreateBridge",
     "CreateNamespace",
     "CreateUplink",
@@ -83,6 +85,7 @@ __all__ = [
     "Shape",
     "ShapingStep",
     "Step",
+    "SwitchStep",
     "Unplug",
     "Unshape",
     "UplinkStep",

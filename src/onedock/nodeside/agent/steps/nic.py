@@ -23,7 +23,8 @@ class CreateVeth:
     host_name: str
     name: str
     mac: str
-    bridge: str
+    bridge: str | None
+    """None: the link is plugged by another step."""
     mtu: int | None
 
 

@@ -15,7 +15,8 @@ class CreateUplink:
     kind: Literal["vlan", "vxlan"]
     lower: str | None
     """The device below it; None: a tunnel that is bound to none."""
-    bridge: str
+    bridge: str | None
+    """None: the link is plugged by another step."""
     mtu: int | None
     attributes: tuple[tuple[str, str], ...]
     """What follows ``IFLA_VLAN_`` or ``IFLA_VXLAN_`` in lower case, and its value."""
