@@ -225,6 +225,20 @@ async def link_name_taken(scene: Scene) -> AsyncIterator[int]:
 
 
 @asynccontextmanager
+async def address_taken(scene: Scene) -> AsyncIterator[int]:
+    """Somebody on the network has it, of whom OpenNebula knows nothing."""
+    probing = ("[controller]", "[networks]\nprobe_addresses = true\n\n[controller]")
+    async with scene.settings(probing), scene.held_vm() as vm:
+        address = (await scene.cloud.one.document("one.vm.info", vm)).findtext("TEMPLATE/NIC/IP", "")
+        scene.engine.run_in_netns(["ip", "address", "add", f"{address}/32", "dev", BRIDGE])
+        try:
+            await scene.cloud.deploy(vm)
+            yield vm
+        finally:
+            scene.engine.run_in_netns(["ip", "address", "delete", f"{address}/32", "dev", BRIDGE])
+
+
+@asynccontextmanager
 async def foreign_container(scene: Scene) -> AsyncIterator[int]:
     image = load(scene.engine)
     async with scene.held_vm() as vm:
@@ -438,6 +452,7 @@ TABLE = (
     Row(phydev_missing, "DEPLOY failed: physical device nosuch0 is missing", OF_THE_VM),
     Row(nic_driver_unsupported, "DEPLOY failed: .*VN_MAD='elastic' is not supported", OF_THE_VM),
     Row(link_name_taken, "DEPLOY failed: link one-.*-0 exists on this node and is not ONEDock's", OF_THE_VM),
+    Row(address_taken, "DEPLOY failed: address .* of NIC 0 is taken by [0-9a-f:]{17}", OF_THE_VM),
     Row(foreign_container, "DEPLOY failed: the name one-.* is taken by a container that is not ONEDock's", OF_THE_VM),
     Row(not_placed, "OpenNebula has not placed the VM on a host"),
     Row(host_not_in_settings, "host 'ghost' is no node of ONEDock", "host 'ghost' .*no table in the settings"),
