@@ -1,9 +1,12 @@
 """NICs by DHCP: a real agent, the real client, a real server; leases obtained, renewed, kept and given back."""
 
 import os
+import re
 import signal
+import subprocess
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,7 @@ from tests.support.waiting import eventually
 
 from onedock.nodeside.remote import AgentClient
 from onedock.reconcilers.model import Network, Nic, VmId
-from onedock.reconcilers.nic_parts import Method
+from onedock.reconcilers.nic_parts import Direction, Method, Protocol, SecurityRule, Spoofing
 
 pytestmark = [
     pytest.mark.root,
@@ -40,9 +43,9 @@ def nic(index: int = 0, **changes: Any) -> Nic:
 
 
 @pytest.fixture
-def agent() -> Iterator[PrivateAgent]:
+def agent(request: pytest.FixtureRequest) -> Iterator[PrivateAgent]:
     before = snapshot()
-    with PrivateAgent() as running:
+    with PrivateAgent(under=getattr(request, "param", ())) as running:
         running.run(["ip", "link", "add", BRIDGE, "type", "bridge"])
         running.run(["ip", "address", "add", "10.5.0.1/24", "dev", BRIDGE])
         running.run(["ip", "link", "set", BRIDGE, "up"])
@@ -220,3 +223,43 @@ async def test_what_a_server_says_is_data(agent: PrivateAgent, client: AgentClie
         assert addresses(agent)[0][0] == "10.5.0.20/24"
         assert agent.ip("link", "show", "eth0", netns=f"one-{VM}")[0]["mtu"] == 1300
     assert not proof.exists()
+
+
+def bounded() -> list[str]:
+    """Takes what the agent's unit does not leave."""
+    unit = resources.files("onedock.install").joinpath("systemd/onedock-agent.service").read_text()
+    [kept] = re.findall(r"^CapabilityBoundingSet=(.*)$", unit, re.MULTILINE)
+    bounds = ",".join(["-all", *(f"+{name.removeprefix('CAP_').lower()}" for name in kept.split())])
+    return ["setpriv", "--no-new-privs", f"--bounding-set={bounds}", "--inh-caps=-all", "--"]
+
+
+@pytest.mark.parametrize("agent", [bounded()], indirect=True, ids=["bounded"])
+async def test_the_rights_of_the_unit_are_enough(agent: PrivateAgent, client: AgentClient, tmp_path: Path) -> None:
+    with server(agent, tmp_path):
+        assert (await client.ensure(Network(VM, (nic(),)))).waiting == ()
+        assert addresses(agent)
+
+
+async def test_filters_let_the_client_and_its_lease_pass(
+    agent: PrivateAgent, client: AgentClient, tmp_path: Path
+) -> None:
+    everything = SecurityRule(0, Direction.OUTBOUND, Protocol.ALL)
+    filtered = nic(spoofing=Spoofing(mac=True, ip=True), rules=(everything,))
+    with server(agent, tmp_path) as dhcp:
+        assert (await client.ensure(Network(VM, (filtered,)))).waiting == ()
+        agent.run(["busybox", "ping", "-c", "1", "-W", "2", "10.5.0.1"], netns=f"one-{VM}")
+        [way] = (await client.path(VM)).nics
+        assert way.rules
+        assert way.forged
+        assert [one for one in way.forged if one.packets] == []
+
+        agent.run(["ip", "address", "add", "10.5.0.77/24", "dev", "eth0", "valid_lft", "99", "preferred_lft", "99"],
+                  netns=f"one-{VM}")  # fmt: skip
+        argv = ["busybox", "ping", "-c", "1", "-W", "1", "-I", "10.5.0.77", "10.5.0.1"]
+        with pytest.raises(subprocess.CalledProcessError):
+            agent.run(argv, netns=f"one-{VM}")
+        [way] = (await client.path(VM)).nics
+        assert way.forged
+        assert [one.rule for one in way.forged if one.packets], "the address of another is dropped and counted"
+        await client.remove(VM)
+        await eventually(lambda: not dhcp.leases(), what="the lease is given back through the filters")

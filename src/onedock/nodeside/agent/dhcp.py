@@ -252,7 +252,7 @@ class DhcpClients:
     async def _end(self, key: Key, client: _Client, *, release: bool) -> None:
         client.stopping = True
         if client.run is not None:
-            await client.run.end(release=release)
+            await client.run.end(release=release and client.lease is not None)
         if client.task is not None:
             client.task.cancel()
             await asyncio.wait({client.task})

@@ -6,6 +6,7 @@ when the agent is gone nothing is written anywhere.
 """
 
 import asyncio
+import contextlib
 import functools
 import shutil
 import signal
@@ -25,7 +26,7 @@ _OPTIONS = ("subnet", "router", "dns", "domain", "mtu", "staticroutes")
 _RECORD_END = b"\0\0"
 _RECORD_LIMIT = 64 * 1024
 _DISCOVERS, _DISCOVER_PAUSE_S, _SILENCE_S = "3", "1", "5"
-_END_S = 3.0
+_RELEASE_S, _END_S = 2.0, 3.0
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -53,6 +54,7 @@ class ClientRun:
         self._process = process
         self.last_words = ""
         """The last line of its own log."""
+        self._released = asyncio.Event()
 
     @classmethod
     def start(cls, vm: VmId, link: str, script: Path, *, wish: str) -> "ClientRun":
@@ -102,7 +104,10 @@ class ClientRun:
                     record = await records.readuntil(_RECORD_END)
                 except (asyncio.IncompleteReadError, asyncio.LimitOverrunError):
                     break
-                yield parse_record(record)
+                event = parse_record(record)
+                if event.get("event") == "deconfig":
+                    self._released.set()
+                yield event
             await asyncio.to_thread(self._process.wait)
         finally:
             listener.cancel()
@@ -114,9 +119,16 @@ class ClientRun:
             self.last_words = line.decode(errors="replace").strip()[:200]
 
     async def end(self, *, release: bool) -> None:
-        """Let it end and reap it, after it has given its lease back if so wanted; killed when it takes too long."""
+        """Let it end and reap it, after it has given its lease back if so wanted; killed when it takes too long.
+
+        Its ``events`` must be read meanwhile.
+        """
         if release:
+            self._released.clear()
             self._process.send_signal(signal.SIGUSR2)
+            # Of two signals that are pending together, the client may take the second one first.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._released.wait(), _RELEASE_S)
         self._process.terminate()
         try:
             await asyncio.to_thread(self._process.wait, _END_S)
