@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -15,6 +16,8 @@ from tests.support.filtered import PEER4, PEER6, PEER_MAC, FilteredVm, frames, i
 from tests.support.oracle_rules import Packet, passes_groups
 
 from onedock.nodeside.agent import namespaces
+from onedock.nodeside.agent.firewall import kernel
+from onedock.reconcilers.errors import TransientError
 from onedock.reconcilers.nic_parts import Direction, Method, Protocol, SecurityRule, Spoofing
 
 pytestmark = pytest.mark.root
@@ -421,6 +424,26 @@ def _inject(packet: bytes) -> None:
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as opened:
         opened.bind(("outer", 0))
         opened.send(packets.ether("02:00:00:00:00:50", "02:00:00:00:00:51", packets.IPV4, packet))
+
+
+def test_an_old_kernel_gets_everything_but_the_guard(vm: FilteredVm) -> None:
+    ruleset, _ = vm.rulesets(vm.nic(rules=()))
+    assert ruleset is not None
+    # A kind of chain that no kernel has, as one before 5.16 has none at egress.
+    too_new = ruleset.text.replace('"type":"filter","hook":"prerouting"', '"type":"route","hook":"prerouting"')
+    loaded = vm.in_vm(partial(kernel.load, replace(ruleset, text=too_new)))
+    assert vm.in_vm(partial(kernel.fingerprint, ruleset.tables)) == loaded
+    assert {"in.dropped", "out.dropped"} < set(vm.hits())
+    assert "out.raw" not in vm.hits()
+
+
+def test_what_nft_does_not_take_changes_nothing(vm: FilteredVm) -> None:
+    ruleset, _ = vm.rulesets(vm.nic(rules=()))
+    assert ruleset is not None
+    loaded = vm.in_vm(partial(kernel.load, ruleset))
+    with pytest.raises(TransientError, match="nft refuses the rules"):
+        vm.in_vm(partial(kernel.load, replace(ruleset, text=ruleset.text.replace('"goto":{"target":"', '"goto":{"target":"no-'))))
+    assert vm.in_vm(partial(kernel.fingerprint, ruleset.tables)) == loaded
 
 
 def test_counters_show_which_group_let_packets_through(vm: FilteredVm, server: socket.socket) -> None:

@@ -144,6 +144,8 @@ class World:
                 self.inner[name] = replace(link, gateways=(*link.gateways, (gateway, metric)))
             case steps.ConfigureSwitch():
                 raise AssertionError("Open vSwitch has tests of its own")
+            case steps.LoadRules() | steps.DropRules():
+                raise AssertionError("rules have tests of their own")
             case _:
                 assert_never(step)
 

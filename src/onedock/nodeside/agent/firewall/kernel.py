@@ -1,9 +1,11 @@
 """Rules in the kernel: load, compare, count, remove. The calling thread must stand in the right namespace."""
 
 import hashlib
+import os
 import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 
 import structlog
 
@@ -45,7 +47,7 @@ def load(ruleset: Ruleset) -> str:
     """
     problem = _nft(ruleset.text)
     if problem and ruleset.unguarded is not None and "not supported" in problem:
-        log.warning("no egress hook: raw frames of VMs are not filtered by security groups", error=problem)
+        _warn(problem)
         problem = _nft(ruleset.unguarded)
     if problem:
         raise TransientError(f"nft refuses the rules: {problem}; they are tried again")
@@ -53,6 +55,12 @@ def load(ruleset: Ruleset) -> str:
     if loaded is None:
         raise TransientError("rules vanished right after loading: something else on the node changes nftables")
     return loaded
+
+
+@cache
+def _warn(problem: str) -> None:
+    """Once for the process: it is the same for every VM."""
+    log.warning("raw frames of VMs pass their security groups: no egress hook in this kernel", error=problem)
 
 
 def unload(tables: Iterable[Table]) -> None:
@@ -156,6 +164,7 @@ def _nft(text: str) -> str:
         done = subprocess.run(
             ["nft", "-j", "-f", "-"],  # noqa: S607 - wherever the node has it
             input=text,
+            env={**os.environ, "LC_ALL": "C"},  # what it complains about is read here
             capture_output=True,
             text=True,
             timeout=_DEADLINE,
