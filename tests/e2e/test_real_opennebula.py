@@ -119,9 +119,45 @@ async def test_the_walkthrough(one: RealOpenNebula) -> None:
         await one.reaches(vm, (VM_STATE.POWEROFF, 0))
         await one.call("vm.action", "resume", vm)
         await one.reaches(vm, RUNNING)
+        await change_nics(one, vm, network, run)
         await one.call("vm.action", "reboot-hard", vm)
         await one.call("vm.action", "suspend", vm)  # refused, and the VM stays as it is
         await one.reaches(vm, RUNNING)
     finally:
         await one.call("vm.action", "terminate-hard", vm)
         await one.reaches(vm, (VM_STATE.DONE, 0))
+
+
+async def change_nics(one: RealOpenNebula, vm: int, network: int, run: str) -> None:
+    """A NIC and an alias come and go, limits, groups and the network change, while the VM runs."""
+
+    async def ids(kind: str) -> list[str]:
+        document = await one.document("vm.info", vm, False)
+        assert document.findtext("USER_TEMPLATE/ERROR") is None
+        return [item.text or "" for item in document.findall(f"TEMPLATE/{kind}/NIC_ID")]
+
+    async def changed(method: str, *args: Any) -> None:
+        await one.call(method, vm, *args)
+        await one.reaches(vm, RUNNING)
+
+    await changed("vm.attachnic", f'NIC=[NETWORK_ID="{network}"]')
+    await changed("vm.attachnic", f'NIC_ALIAS=[NETWORK_ID="{network}", PARENT="NIC1"]')
+    assert (await ids("NIC"), await ids("NIC_ALIAS")) == (["0", "1"], ["2"])
+    await changed("vm.updatenic", 1, 'NIC=[INBOUND_AVG_BW="1000"]', 1)
+    group = await one.make("secgroup", f'NAME="group-{run}"\nRULE=[PROTOCOL="ALL",RULE_TYPE="inbound"]')
+    await changed("vm.attachsg", 0, group)
+    await one.call("secgroup.update", group, 'RULE=[PROTOCOL="ICMP",RULE_TYPE="inbound"]', 0)
+    await one.call("vn.update", network, "MTU=1400", 1)
+
+    async def settled(kind: str, number: int) -> bool:
+        document = await one.document(f"{kind}.info", number, False)
+        assert document.find("ERROR_VMS/ID") is None
+        return [item.text for item in document.findall("UPDATED_VMS/ID")] == [str(vm)]
+
+    await eventually(lambda: settled("secgroup", group), within=30, what="the VM has the group's rules")
+    await eventually(lambda: settled("vn", network), within=30, what="the VM has what its network says")
+    await one.reaches(vm, RUNNING)
+    await changed("vm.detachsg", 0, group)
+    await changed("vm.detachnic", 2)
+    await changed("vm.detachnic", 1)
+    assert (await ids("NIC"), await ids("NIC_ALIAS")) == (["0"], [])
