@@ -6,20 +6,14 @@ is answered by a line with ``null`` or the text of the error.
 
 import ctypes
 import json
-import mmap
 import os
 import socket
-import struct
 import sys
 import time
 from pathlib import Path
 
 SOL_PACKET, PACKET_QDISC_BYPASS = 263, 20
 IP_TRANSPARENT, IPV6_TRANSPARENT = 19, 75
-AF_XDP, SOL_XDP = 44, 283
-XDP_MMAP_OFFSETS, XDP_TX_RING, XDP_UMEM_REG, XDP_UMEM_FILL_RING, XDP_UMEM_COMPLETION_RING = 1, 3, 4, 5, 6
-XDP_COPY, XDP_PGOFF_TX_RING = 2, 0x80000000
-CHUNK = 2048
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -61,24 +55,12 @@ def flood(interface: str, frame: str, seconds: float) -> None:
                 time.sleep(0.001)
 
 
-def xdp(interface: str, frame: str) -> None:
-    """A raw frame by AF_XDP, which asks neither queues nor filters."""
-    data = bytes.fromhex(frame)
-    with socket.socket(AF_XDP, socket.SOCK_RAW, 0) as raw, mmap.mmap(-1, 2 * mmap.PAGESIZE) as memory:
-        view = ctypes.c_char.from_buffer(memory)
-        registration = struct.pack("QQIIIxxxx", ctypes.addressof(view), len(memory), CHUNK, 0, 0)
-        del view
-        raw.setsockopt(SOL_XDP, XDP_UMEM_REG, registration)
-        for ring in (XDP_UMEM_FILL_RING, XDP_UMEM_COMPLETION_RING, XDP_TX_RING):
-            raw.setsockopt(SOL_XDP, ring, struct.pack("i", 4))
-        producer, _, descriptors, _ = struct.unpack_from("4Q", raw.getsockopt(SOL_XDP, XDP_MMAP_OFFSETS, 128), 32)
-        with mmap.mmap(raw.fileno(), descriptors + 4 * 16, offset=XDP_PGOFF_TX_RING) as send:
-            address = struct.pack("HHIII", AF_XDP, XDP_COPY, socket.if_nametoindex(interface), 0, 0)
-            _check(libc.bind(raw.fileno(), address, len(address)))
-            memory[: len(data)] = data
-            send[descriptors : descriptors + 16] = struct.pack("QII", 0, len(data), 0)
-            send[producer : producer + 4] = struct.pack("I", 1)
-            _check(libc.sendto(raw.fileno(), None, 0, socket.MSG_DONTWAIT, None, 0))
+def open_socket(family: int) -> None:
+    """Asks the kernel itself, so that ``family`` may have more bits than it takes."""
+    number = {"x86_64": 41, "aarch64": 198}[os.uname().machine]
+    result = libc.syscall(number, ctypes.c_ulong(family), socket.SOCK_RAW, 0)
+    _check(result)
+    os.close(result)
 
 
 def stack(interface: str, data: str, target: str) -> None:
@@ -112,7 +94,9 @@ def _check(result: int) -> None:
         raise OSError(number, os.strerror(number))
 
 
-METHODS = {method.__name__: method for method in (capabilities, packet, direct, flood, xdp, stack, datagram, foreign)}
+METHODS = {
+    method.__name__: method for method in (capabilities, packet, direct, flood, open_socket, stack, datagram, foreign)
+}
 
 
 def main() -> None:

@@ -204,6 +204,3 @@ FORGED = (
         for how in ("packet", "stack")
     ),
 )
-
-BY_XDP = Forgery("TCP to a closed port (xdp)", partial(syn, how="xdp"), frozenset(BY_GROUPS))
-"""AF_XDP sends in copy mode without the hook at egress: CAP_NET_RAW and one locked page are enough."""

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -47,13 +48,61 @@ def test_a_container_of_the_hosts_network_gets_the_vms_instead(namespaces: list[
     assert networks(patched) == [{"type": "network", "path": NAMESPACE}]
 
 
+ALLOW = "SCMP_ACT_ALLOW"
+NO_VSOCK = {"names": ["socket"], "action": ALLOW, "args": [{"index": 0, "value": 40, "op": "SCMP_CMP_NE"}]}
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        [{"names": ["read", "socket", "socketcall"], "action": ALLOW}],
+        [{"names": ["read", "socketcall"], "action": ALLOW, "args": None}, NO_VSOCK],
+    ],
+    ids=["engine 20.10", "engine 28"],
+)
+def test_no_process_has_sockets_that_send_past_the_filters(rules: list[dict[str, Any]]) -> None:
+    seccomp = {"defaultAction": "SCMP_ACT_ERRNO", "syscalls": rules}
+    patched = patch({"linux": {"namespaces": [], "seccomp": seccomp}}, NAMESPACE)["linux"]["seccomp"]
+
+    assert [rule["names"] for rule in patched["syscalls"]] == [["read"], *[["socket"]] * 5]
+    for high in (0, 1 << 32, 3 << 40):  # the kernel takes the lower 32 bits
+        refused = [family for family in range(64) if not allowed(patched["syscalls"][1:], family + high)]
+        assert refused == [socket.AF_VSOCK, 44]
+
+
+def allowed(rules: list[dict[str, Any]], argument: int) -> bool:
+    conditions = [rule["args"][0] for rule in rules]
+    return any((argument & one["value"]) == one["valueTwo"] for one in conditions)
+
+
+@pytest.mark.parametrize(
+    "seccomp",
+    [
+        {"defaultAction": "SCMP_ACT_ALLOW"},
+        {"syscalls": [{"names": ["socket"], "action": "SCMP_ACT_ERRNO"}]},
+        {"syscalls": [{"names": ["socket"], "action": ALLOW, "args": [{"index": 0, "value": 1, "op": "SCMP_CMP_EQ"}]}]},
+    ],
+)
+def test_a_profile_that_an_admin_wrote_stays(seccomp: dict[str, Any]) -> None:
+    assert patch({"linux": {"namespaces": [], "seccomp": seccomp}}, NAMESPACE)["linux"]["seccomp"] == seccomp
+
+
 def test_a_stage_without_hooks_left_goes() -> None:
     config = {"linux": {"namespaces": []}, "hooks": {"prestart": [{"path": "x", "args": ["libnetwork-setkey"]}]}}
     assert patch(config, NAMESPACE)["hooks"] == {}
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "{", '{"linux": 3}', '{"linux": {"namespaces": [1]}}', '{"linux":{},"hooks":7}']
+    "text",
+    [
+        "",
+        "[]",
+        "{",
+        '{"linux": 3}',
+        '{"linux": {"seccomp": {"syscalls": [7]}}}',
+        '{"linux": {"namespaces": [1]}}',
+        '{"linux":{},"hooks":7}',
+    ],
 )
 def test_a_bundle_of_another_form_is_refused_and_left_alone(text: str, tmp_path: Path) -> None:
     file = tmp_path / "config.json"

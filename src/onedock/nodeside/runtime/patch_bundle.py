@@ -21,6 +21,17 @@ _UNBOUND = "no network namespace is bound to this container; start it through ON
 _HOOK = "libnetwork-setkey"
 """First argument of the hook by which Docker would take the container's namespace for its own network."""
 _HEXADECIMAL = frozenset("0123456789abcdef")
+_SOCKETS = [{"names": ["socket"], "action": "SCMP_ACT_ALLOW", "args": [
+    {"index": 0, "op": "SCMP_CMP_MASKED_EQ", "value": bit, "valueTwo": wanted},
+]} for bit, wanted in ((1, 1), (2, 2), (8, 0), (16, 16), (32, 0))]  # fmt: skip
+"""All address families but 40 and 44, in binary 101000 and 101100: whichever differs from both in a bit of the other
+five. A plain comparison would see 64 bits, of which the kernel takes 32.
+
+AF_XDP (44) sends frames past every filter of the VM's namespace; newer engines refuse AF_VSOCK (40), which reaches the
+hypervisor below the node, but by a plain comparison.
+"""
+_SOCKET_CALLS = frozenset({"socket", "socketcall"})
+"""``socketcall`` of 32-bit programs older than Linux 4.3 has the family in memory, where no filter sees it."""
 
 
 class RefusalError(Exception):
@@ -46,6 +57,8 @@ def patch(config: dict[str, Any], namespace: str) -> dict[str, Any]:
     linux = config.get("linux")
     if not isinstance(linux, dict) or not isinstance(linux.get("namespaces", []), list):
         raise RefusalError("config.json of the bundle has no list of namespaces; is this a Linux container?")
+    if isinstance(linux.get("seccomp"), dict):
+        linux = {**linux, "seccomp": without_frame_sockets(linux["seccomp"])}
     others = [one for one in linux.get("namespaces", []) if one.get("type") != "network"]
     patched = {
         **config,
@@ -58,6 +71,25 @@ def patch(config: dict[str, Any], namespace: str) -> dict[str, Any]:
         }
         patched["hooks"] = {stage: entries for stage, entries in hooks.items() if entries}
     return patched
+
+
+def without_frame_sockets(profile: dict[str, Any]) -> dict[str, Any]:
+    """The seccomp profile of an engine with sockets of all families but AF_XDP and AF_VSOCK.
+
+    Only rules that let ``socket`` pass in general are replaced; a profile in which an admin has listed families, or
+    none at all (an engine with seccomp off), stays as it is.
+    """
+    rules, general = [], False
+    for rule in profile.get("syscalls") or []:
+        conditions = rule.get("args") or []
+        names = _SOCKET_CALLS.intersection(rule.get("names") or ())
+        plain = all(condition.get("index") == 0 and condition.get("op") == "SCMP_CMP_NE" for condition in conditions)
+        if names and plain and rule.get("action") == "SCMP_ACT_ALLOW":
+            general = general or "socket" in names
+            rule = {**rule, "names": [name for name in rule["names"] if name not in _SOCKET_CALLS]}
+        if rule.get("names"):
+            rules.append(rule)
+    return {**profile, "syscalls": [*rules, *_SOCKETS]} if general else profile
 
 
 def bound_namespace(bindings: str, container: str) -> str:
