@@ -26,9 +26,27 @@ from onedock.nodeside.agent.seen import (
 from onedock.nodeside.agent.validate import InvalidRequestError, check_container, check_network
 from onedock.reconcilers.errors import TerminalError
 from onedock.reconcilers.model import Network, Nic, VmId
+from onedock.reconcilers.nic_parts import Bandwidth, Method, Route, TrunkPort, Uplink, Vlan, Vxlan
 
 VM = VmId(22001)
 ADDRESSES = ("10.0.0.1/24", "10.0.0.2/24", "10.0.0.3/24", "192.168.1.9/16", "2001:DB8::1/64", "fd00::7/48")
+LIMITS = (None, Bandwidth(10_000), Bandwidth(20_000_000, 40_000_000, 3_000_000))
+UPLINKS: tuple[Uplink, ...] = (
+    Vlan("p0.7", "p0", 7),
+    Vlan("p0.7", "p0", 7, mtu=1400, options=(("gvrp", "1"),)),
+    Vlan("p0.8", "p0", 8),
+    Vxlan("p0.7", "p0", 7, group="239.0.0.7"),
+    Vxlan("p0.9", "p0", 9, remotes=("192.0.2.1", "192.0.2.2", "192.0.2.3"), ttl=9),
+    Vxlan("p0.9", "p0", 9, remotes=("192.0.2.3",), tep="local_ip", ttl=9),
+)
+PRESENT = (
+    ("p0.7", "vlan", (("id", "7"), ("gvrp", "0"))),
+    ("p0.8", "vlan", (("id", "8"),)),
+    ("p0.9", "vxlan", (("id", "9"), ("port", "8472"), ("learning", "1"), ("ttl", "9"))),
+)
+REMOTES = st.frozensets(st.sampled_from(("192.0.2.3", "192.0.2.8")))
+METHODS = ((Method.STATIC, Method.STATIC), (Method.SKIP, Method.AUTO), (Method.DHCP, Method.DISABLE))
+TRUNKS = (TrunkPort((2, 3)), TrunkPort((3, 4), untagged=5), TrunkPort((1, 5), untagged=5), TrunkPort((), untagged=2))
 GATEWAYS = ("10.0.0.254", "172.31.0.1", "2001:DB8::FF")
 
 
@@ -41,6 +59,7 @@ class World:
         self.inner = {link.name: link for link in seen.inner}
         self.host = dict(seen.host)
         self.own = seen.own_addresses
+        self.rules = dict(seen.rules)
         self._next = 1000
 
     def seen(self) -> Seen:
@@ -48,7 +67,8 @@ class World:
         for link in self.host.values():
             if link.kind in {"vlan", "vxlan"} and link.group == BRIDGE_GROUP and link.master is not None:
                 uplinks[link.master] = uplinks.get(link.master, frozenset()) | {link.name}
-        return Seen(self.namespace, self.loopback_up, tuple(self.inner.values()), dict(self.host), uplinks, self.own)
+        inner, host, rules = tuple(self.inner.values()), dict(self.host), dict(self.rules)
+        return Seen(self.namespace, self.loopback_up, inner, host, uplinks, self.own, rules=rules)
 
     def apply(self, step: steps.Step) -> None:
         match step:
@@ -88,7 +108,7 @@ class World:
             case steps.AddPortVlans(name, vlans):
                 self._add_vlans(name, vlans)
             case steps.RemovePortVlans(name, vlans):
-                have = self.host[name].vlans or {(1, True)}
+                have = self._vlans(name)
                 assert have >= set(vlans)
                 self.host[name] = replace(self.host[name], vlans=frozenset(have - set(vlans)))
             case steps.Shape():
@@ -113,13 +133,17 @@ class World:
                 assert address not in self.inner[name].addresses
                 link = self.inner[name]
                 assert ":" not in address or not dict(link.ipv6).get("disable_ipv6"), "there is no IPv6"
+                if address.startswith("fe80:"):
+                    self.inner[name] = replace(link, link_local=True, connected=link.connected | {LINK_LOCAL})
+                    return
                 first = ":" in address or all(_subnet(one) != _subnet(address) for one in link.addresses)
                 connected = link.connected | ({_subnet(address)} if link.up and first else set())
                 self.inner[name] = replace(link, addresses=_kernel_order(link, address), connected=connected)
             case steps.RaiseNic(name):
                 link = self.inner[name]
-                connected = link.connected | set(map(_subnet, link.addresses))
-                self.inner[name] = replace(link, up=True, carrier=True, connected=connected)
+                ipv6 = dict(link.ipv6).get("disable_ipv6") == 0
+                connected = link.connected | set(map(_subnet, link.addresses)) | ({LINK_LOCAL} if ipv6 else set())
+                self.inner[name] = replace(link, up=True, carrier=True, connected=connected, link_local=ipv6)
             case steps.SetIpv6(name, key, value):
                 self._set_ipv6(name, key, value)
             case steps.AddConnected(name, destination):
@@ -144,8 +168,10 @@ class World:
                 self.inner[name] = replace(link, gateways=(*link.gateways, (gateway, metric)))
             case steps.ConfigureSwitch():
                 raise AssertionError("Open vSwitch has tests of its own")
-            case steps.LoadRules() | steps.DropRules():
-                raise AssertionError("rules have tests of their own")
+            case steps.LoadRules(scope, ruleset):
+                self.rules[scope] = ruleset.digest
+            case steps.DropRules(scope):
+                del self.rules[scope]
             case _:
                 assert_never(step)
 
@@ -167,10 +193,14 @@ class World:
             attributes=frozenset(step.attributes) | {("tos", "0")},
         )
 
+    def _vlans(self, name: str) -> frozenset[steps.PortVlan]:
+        vlans = self.host[name].vlans
+        return frozenset({(1, True)}) if vlans is None else vlans
+
     def _add_vlans(self, name: str, vlans: tuple[steps.PortVlan, ...]) -> None:
         vids = {vid for vid, _ in vlans}
         own = any(is_own for _, is_own in vlans)
-        have = {(vid, is_own and not own) for vid, is_own in self.host[name].vlans or {(1, True)} if vid not in vids}
+        have = {(vid, is_own and not own) for vid, is_own in self._vlans(name) if vid not in vids}
         self.host[name] = replace(self.host[name], vlans=frozenset(have | set(vlans)))
 
     def _limit(self, name: str, inside: bool, **limit: Any) -> None:
@@ -252,22 +282,61 @@ def networks(draw: st.DrawFn) -> Network:
                 addresses=tuple(addresses),
                 gateways=tuple(draw(st.sampled_from(((), GATEWAYS[:1], GATEWAYS[1:2], GATEWAYS[1:])))),
                 mtu=draw(st.sampled_from((None, 1400, 9000))),
+                inbound=draw(st.sampled_from(LIMITS)),
+                outbound=draw(st.sampled_from(LIMITS)),
+                metric=draw(st.sampled_from((None, 7))),
             )
         )
+        nics[-1] = draw(with_parts(nics[-1]))
     return Network(VM, tuple(nics))
+
+
+@st.composite
+def with_parts(draw: st.DrawFn, nic: Nic) -> Nic:
+    """The NIC with a method, routes, and for certain bridges with an uplink or trunk."""
+    method, method6 = draw(st.sampled_from(METHODS))
+    if method6 is Method.DISABLE:
+        nic = replace(
+            nic,
+            addresses=tuple(one for one in nic.addresses if ":" not in one),
+            gateways=tuple(one for one in nic.gateways if ":" not in one),
+        )
+    elif draw(st.booleans()):
+        nic = replace(nic, routes=(Route("10.8.1.0/16", "10.0.0.9"), Route("2001:db8:8::/48", "fe80::1")))
+    nic = replace(nic, method=method, method6=method6)
+    if nic.bridge == "br1":
+        nic = replace(nic, uplink=draw(st.shared(st.sampled_from(UPLINKS), key="uplink of br1")))
+    if nic.bridge == "br2":
+        nic = replace(nic, trunk=draw(st.sampled_from((None, *TRUNKS))))
+    return nic
 
 
 @st.composite
 def worlds(draw: st.DrawFn) -> Seen:
     """A namespace in any state of repair, and a host with some bridges."""
-    host: dict[str, HostLink] = {}
+    host = {"p0": HostLink("p0", 3, up=draw(st.booleans()))}
+    own = ((3, "192.0.2.2"), (9, "192.0.2.77"))
     for number, name in enumerate(("br0", "br1", "br2")):
         if draw(st.booleans()):
             group, alias = draw(st.sampled_from(((0, ""), (BRIDGE_GROUP, ""), (BRIDGE_GROUP, BRIDGE_ALIAS))))
             mtu = draw(st.sampled_from((1500, 9000)))
-            host[name] = HostLink(name, 10 + number, "bridge", group, alias, mtu=mtu, up=draw(st.booleans()))
+            filters = group == 0 or draw(st.booleans())
+            up = draw(st.booleans())
+            host[name] = HostLink(name, 10 + number, "bridge", group, alias, mtu=mtu, up=up, filters_vlans=filters)
+    for name, kind, attributes in draw(st.lists(st.sampled_from(PRESENT), unique_by=lambda one: one[0])):
+        host[name] = HostLink(
+            name,
+            30 + len(host),
+            kind,
+            BRIDGE_GROUP,
+            up=draw(st.booleans()),
+            master=draw(st.sampled_from((None, *({"br1"} & set(host))))),
+            peer=3,
+            attributes=frozenset(attributes),
+            remotes=draw(REMOTES) if kind == "vxlan" else frozenset(),
+        )
     if not draw(st.booleans()):
-        return Seen(host=host)
+        return World(Seen(host=host, own_addresses=own)).seen()
     inner = []
     for index in draw(st.lists(st.integers(0, 4), unique=True, max_size=4)):
         host_name = f"one-{VM}-{draw(st.sampled_from((index, index + 5)))}"
@@ -295,9 +364,14 @@ def worlds(draw: st.DrawFn) -> Seen:
                 peer=100 + index,
                 addresses=tuple(map(str, map(ip_interface, draw(st.lists(st.sampled_from(ADDRESSES), unique=True))))),
                 gateways=tuple(draw(st.sampled_from(((), (("10.0.0.254", 100),), (("10.9.9.9", 7),))))),
+                routes=tuple(draw(st.sampled_from(((), (("10.8.0.0/16", "10.0.0.9", 100),))))),
+                ipv6=tuple(draw(st.sampled_from(((), NEW.items(), (NEW | {"accept_ra": 1}).items())))),
+                carrier=draw(st.booleans()),
+                limited=(limited := draw(st.booleans())),
+                bucket=draw(st.sampled_from((None, TokenBucket(10_000, 3036, 24288)))) if limited else None,
             )
         )
-    return Seen(True, draw(st.booleans()), tuple(inner), host)
+    return World(Seen(True, draw(st.booleans()), tuple(inner), host, own_addresses=own)).seen()
 
 
 @given(networks(), worlds())

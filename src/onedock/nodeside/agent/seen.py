@@ -65,7 +65,7 @@ class HostLink:
     """Of a VXLAN link: nodes that get a copy of what has no known place, as far as somebody set them by hand."""
     filters_vlans: bool = False
     """Of a bridge; only looked at where it matters."""
-    vlans: frozenset[PortVlan] = frozenset()
+    vlans: frozenset[PortVlan] | None = None
     """What passes a port of a bridge; only looked at where it matters."""
     limited: bool = False
     """Something but the default queueing discipline is at its root."""

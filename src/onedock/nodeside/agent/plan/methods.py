@@ -1,9 +1,10 @@
 """How a NIC takes part in IPv6: sysctls of the VM's namespace."""
 
+import ipaddress
 from collections.abc import Iterator, Mapping
 
 from onedock.nodeside.agent.seen import InnerLink
-from onedock.nodeside.agent.steps import SetIpv6, Step
+from onedock.nodeside.agent.steps import AddAddress, SetIpv6, Step
 from onedock.reconcilers.model import Nic
 from onedock.reconcilers.nic_parts import Method
 
@@ -16,6 +17,20 @@ _SYSCTLS: Mapping[Method, Mapping[str, int]] = {
 }
 NEW = {"disable_ipv6": 0, "accept_ra": 0, "autoconf": 0}
 """What a NIC is born with (see ``namespaces``)."""
+
+
+def plan_link_local(nic: Nic, inner: InnerLink) -> Iterator[Step]:
+    """The kernel gives a NIC its IPv6 address of the link when it gets a carrier, but never again."""
+    enabled = dict(inner.ipv6).get("disable_ipv6") == 0
+    if enabled and inner.carrier and not inner.link_local and nic.method6 in {Method.STATIC, Method.AUTO}:
+        yield AddAddress(nic.name, _link_local(inner.mac))
+
+
+def _link_local(mac: str) -> str:
+    """RFC 4291, appendix A, as the kernel does it by default."""
+    octets = bytes.fromhex(mac.replace(":", ""))
+    identifier = bytes((octets[0] ^ 2, *octets[1:3], 0xFF, 0xFE, *octets[3:]))
+    return str(ipaddress.IPv6Interface((b"\xfe\x80" + bytes(6) + identifier, 64)))
 
 
 def plan_ipv6(nic: Nic, inner: InnerLink) -> Iterator[Step]:

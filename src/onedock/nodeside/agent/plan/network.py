@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from itertools import chain
 
 from onedock.nodeside.agent.plan.bridge import plan_bridge, plan_phydev, plan_released
-from onedock.nodeside.agent.plan.methods import plan_ipv6
+from onedock.nodeside.agent.plan.methods import plan_ipv6, plan_link_local
 from onedock.nodeside.agent.plan.nic import Pair, as_created, find_pair, plan_addresses, plan_veth
 from onedock.nodeside.agent.plan.ovs import plan_switch, plan_switch_port
 from onedock.nodeside.agent.plan.routes import plan_routes
@@ -38,20 +38,21 @@ def plan(wanted: Network, seen: Seen, earlier: Network | None = None) -> tuple[S
         steps.extend(_plan_plugged(wanted.vm, nic, seen, pairs[nic.index]))
     steps.extend(plan_rules(wanted, seen, is_new=None in pairs.values()))
     for nic in wanted.nics:
-        inner = _inner(nic, pairs[nic.index])
+        inner = _inner(nic, pairs[nic.index], seen)
         if not inner.up:
             steps.append(RaiseNic(nic.name))
+        steps.extend(plan_link_local(nic, inner))
         steps.extend(plan_routes(nic, inner))
     return tuple(steps)
 
 
-def _inner(nic: Nic, pair: Pair | None) -> InnerLink:
-    return pair[1] if pair is not None else as_created(nic)
+def _inner(nic: Nic, pair: Pair | None, seen: Seen) -> InnerLink:
+    return pair[1] if pair is not None else as_created(nic, seen)
 
 
 def _plan_plugged(vm: VmId, nic: Nic, seen: Seen, pair: Pair | None) -> Iterator[Step]:
     """All of a NIC that may be there while it is still down: nothing passes that is not limited and filtered."""
-    host, inner = pair[0] if pair is not None else None, _inner(nic, pair)
+    host, inner = pair[0] if pair is not None else None, _inner(nic, pair, seen)
     yield from plan_veth(vm, nic, seen, pair)
     yield from plan_switch_port(vm, nic, seen, host)
     yield from plan_trunk_port(nic, host)

@@ -33,20 +33,23 @@ def find_pair(vm: VmId, nic: Nic, seen: Seen) -> Pair | None:
     return None
 
 
-def as_created(nic: Nic) -> InnerLink:
+def as_created(nic: Nic, seen: Seen) -> InnerLink:
     """The VM's side of a NIC right after its veth was made."""
-    return InnerLink(nic.name, 0, mac=nic.mac.lower(), mtu=nic.mtu or 0, ipv6=tuple(NEW.items()))
+    return InnerLink(nic.name, 0, mac=nic.mac.lower(), mtu=_mtu(nic, seen) or 1500, ipv6=tuple(NEW.items()))
+
+
+def _mtu(nic: Nic, seen: Seen) -> int | None:
+    """MTU of a new veth: a port of lesser MTU would pull a bridge of jumbo frames down for everybody in it."""
+    bridge = seen.host.get(nic.bridge)
+    return nic.mtu if nic.mtu is not None or bridge is None else bridge.mtu
 
 
 def plan_veth(vm: VmId, nic: Nic, seen: Seen, pair: Pair | None) -> Iterator[Step]:
     """The veth is there, plugged in, with its MAC and MTU; the VM's side may still be down."""
     mac = nic.mac.lower()
     if pair is None:
-        bridge = seen.host.get(nic.bridge)
-        # A port of lesser MTU would pull a bridge of jumbo frames down for everybody in it.
-        mtu = nic.mtu if nic.mtu is not None or bridge is None else bridge.mtu
         plugged_into = nic.bridge if nic.switch is Switch.LINUX else None
-        yield CreateVeth(vm, nic.host_name, nic.name, mac, plugged_into, mtu)
+        yield CreateVeth(vm, nic.host_name, nic.name, mac, plugged_into, _mtu(nic, seen))
         yield Label(nic.host_name, vm_alias(vm))
         return
     host, inner = pair
@@ -71,14 +74,15 @@ def _plan_host_side(vm: VmId, nic: Nic, host: HostLink) -> Iterator[Step]:
 def plan_addresses(nic: Nic, inner: InnerLink) -> Iterator[Step]:
     """Addresses of one IPv4 subnet keep their order: the first is the source of what the VM sends.
 
-    So from the first difference within a subnet on, everything is taken away and added again.
+    So from the first difference within a subnet on, everything is taken away and added again. Where the guest is left
+    to itself, what is not wanted is its own.
     """
-    want = _by_subnet(tuple(dict.fromkeys(map(canonical_address, nic.addresses))))
-    have = _by_subnet(inner.addresses)
+    all_wanted = tuple(dict.fromkeys(map(canonical_address, nic.addresses)))
+    want = _by_subnet(all_wanted)
+    have = _by_subnet(tuple(one for one in inner.addresses if one in all_wanted or not _is_guests(nic, one)))
     for subnet, addresses in have.items():
         for address in addresses[_common(addresses, want.get(subnet, ())) :]:
-            if not _is_guests(nic, address):
-                yield RemoveAddress(nic.name, address)
+            yield RemoveAddress(nic.name, address)
     for subnet, addresses in want.items():
         for address in addresses[_common(have.get(subnet, ()), addresses) :]:
             yield AddAddress(nic.name, address)

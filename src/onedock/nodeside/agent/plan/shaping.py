@@ -32,7 +32,7 @@ def token_bucket(limit: Bandwidth, mtu: int) -> TokenBucket:
 
 def plan_limits(nic: Nic, host: HostLink | None, inner: InnerLink) -> Iterator[Step]:
     """Both directions of a NIC are limited as wanted, and not otherwise."""
-    mtu = inner.mtu or nic.mtu or 1500
+    mtu = nic.mtu or inner.mtu
     sides = ((host, nic.host_name, False, nic.inbound), (inner, nic.name, True, nic.outbound))
     for link, name, inside, limit in sides:
         if limit is not None:

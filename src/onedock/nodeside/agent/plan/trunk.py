@@ -51,4 +51,4 @@ def _wanted(trunk: TrunkPort) -> frozenset[PortVlan]:
 
 
 def _present(port: HostLink | None) -> frozenset[PortVlan]:
-    return port.vlans if port is not None and port.vlans else frozenset({_DEFAULT})
+    return port.vlans if port is not None and port.vlans is not None else frozenset({_DEFAULT})

@@ -22,6 +22,8 @@ from onedock.nodeside.agent.steps import (
 from onedock.reconcilers.errors import TerminalError
 from onedock.reconcilers.nic_parts import Uplink, Vlan, Vxlan
 
+_ENDS = frozenset({"group", "group6", "local", "local6"})
+"""Attributes that a tunnel must not have unless they are asked for."""
 _SAME_NETWORK = frozenset({"id"})
 """Attributes by which a link that others made is known to lead to the same network."""
 
@@ -82,7 +84,8 @@ def attributes_of(uplink: Uplink, phydev: HostLink, seen: Seen) -> frozenset[tup
 def _is_other(link: HostLink, uplink: Uplink, attributes: frozenset[tuple[str, str]], lower: int) -> bool:
     """Whether a link of the uplink's name has to be made anew. Raises TerminalError when it is not ours to delete."""
     if link.group == BRIDGE_GROUP:
-        return link.kind != uplink.kind or link.peer != lower or not attributes <= link.attributes
+        ends = {(name, value) for name, value in link.attributes if name in _ENDS}
+        return link.kind != uplink.kind or link.peer != lower or not ends <= attributes <= link.attributes
     same = {(name, value) for name, value in attributes if name in _SAME_NETWORK}
     if link.kind != uplink.kind or not same <= link.attributes:
         raise TerminalError(
