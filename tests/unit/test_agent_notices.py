@@ -96,14 +96,20 @@ def test_a_port_of_a_bridge_is_another_thing_than_the_link() -> None:
         ({"family": 2, "scope": 0, "index": 7}, 0x80, True),
         ({"family": 10, "scope": 0, "index": 7}, 0x80, True),
         ({"family": 10, "scope": 253, "index": 7}, 0x80, False),
-        ({"family": 2, "scope": 0, "index": 7}, 0, False),
+        ({"family": 2, "scope": 0, "index": 7}, 0, True),
+        ({"family": 10, "scope": 0, "index": 7}, 0, False),
         ({"family": 2, "scope": 254, "index": 1}, 0x80, False),
     ],
-    ids=["IPv4", "IPv6", "link-local", "leased", "loopback"],
+    ids=["IPv4", "IPv6", "link-local", "leased", "learnt", "loopback"],
 )
 def test_addresses_that_somebody_gave_are_news(fields: dict[str, int], flags: int, told: bool) -> None:
     data = message(ifaddrmsg, DELADDR, {"IFA_FLAGS": flags}, prefixlen=24, **fields)
     assert list(parse(data)) == ([Notice(Cause.ADDRESS, fields["index"], gone=True)] if told else [])
+
+
+def test_a_lease_that_comes_or_is_prolonged_is_no_news() -> None:
+    data = message(ifaddrmsg, NEWADDR, {"IFA_FLAGS": 0}, prefixlen=24, family=2, scope=0, index=7)
+    assert list(parse(data)) == []
 
 
 @pytest.mark.parametrize(
@@ -111,12 +117,23 @@ def test_addresses_that_somebody_gave_are_news(fields: dict[str, int], flags: in
     [
         (NEWROUTE, 4, 254, True),
         (DELROUTE, 3, 254, True),
+        (NEWROUTE, 16, 254, False),
+        (DELROUTE, 16, 254, True),
         (NEWROUTE, 2, 254, False),
         (DELROUTE, 2, 254, True),
         (NEWROUTE, 9, 254, False),
         (DELROUTE, 2, 255, False),
     ],
-    ids=["static", "by hand", "of an address", "of an address, gone", "by a router", "local"],
+    ids=[
+        "static",
+        "by hand",
+        "of a lease",
+        "of a lease, gone",
+        "of an address",
+        "of an address, gone",
+        "by a router",
+        "local",
+    ],
 )
 def test_routes_that_somebody_set_are_news(kind: int, protocol: int, table: int, told: bool) -> None:
     data = message(rtmsg, kind, family=2, table=table, proto=protocol, dst_len=0)

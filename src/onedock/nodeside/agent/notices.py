@@ -25,11 +25,11 @@ _U32 = struct.Struct("=I")
 _ALIGN = 4
 _TYPE_MASK = 0x3FFF
 _IFF_UP = 0x1
-_AF_BRIDGE, _AF_INET6 = 7, 10
+_AF_INET, _AF_BRIDGE, _AF_INET6 = 2, 7, 10
 _SCOPE_LINK = 253
 _IFA_F_PERMANENT = 0x80
 _TABLE_MAIN = 254
-_PROTO_KERNEL, _PROTO_BOOT, _PROTO_STATIC = 2, 3, 4
+_PROTO_KERNEL, _PROTO_BOOT, _PROTO_STATIC, _PROTO_DHCP = 2, 3, 4, 16
 _NFT_SUBSYSTEM, _NFT_MESSAGES, _NFT_NEWGEN = 10, 32, 15
 
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_LINKINFO = 1, 3, 4, 10, 18
@@ -92,14 +92,16 @@ def _address(gone: bool, body: bytes) -> Notice | None:
     family, _, flags, scope, index = _ADDRESS.unpack_from(body)
     if wide := _attributes(body[_ADDRESS.size :]).get(_IFA_FLAGS):
         (flags,) = _U32.unpack(wide)
-    by_itself = (family == _AF_INET6 and scope == _SCOPE_LINK) or not flags & _IFA_F_PERMANENT
+    # A leased IPv4 address comes and is prolonged by our own doing only: it can only be missed.
+    passing = not flags & _IFA_F_PERMANENT and not (gone and family == _AF_INET)
+    by_itself = (family == _AF_INET6 and scope == _SCOPE_LINK) or passing
     return None if by_itself or index == LOOPBACK else Notice(Cause.ADDRESS, index, gone=gone)
 
 
 def _route(gone: bool, body: bytes) -> Notice | None:
     _, _, _, _, table, protocol, _, _, _ = _ROUTE.unpack_from(body)
-    # The kernel's own come with addresses: they can only be missed.
-    of_interest = protocol in {_PROTO_BOOT, _PROTO_STATIC} or (gone and protocol == _PROTO_KERNEL)
+    # The kernel's own come with addresses, a lease's with it: they can only be missed.
+    of_interest = protocol in {_PROTO_BOOT, _PROTO_STATIC} or (gone and protocol in {_PROTO_KERNEL, _PROTO_DHCP})
     return Notice(Cause.ROUTE, gone=gone) if table == _TABLE_MAIN and of_interest else None
 
 
