@@ -8,12 +8,16 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
 from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
 
 from onedock.nodeside.agent import namespaces
 from onedock.nodeside.agent.dhcp_lease import Lease
 from onedock.nodeside.agent.reading import dump
 from onedock.reconcilers.model import Nic, VmId, namespace_name
+
+log = structlog.get_logger()
 
 _INET = 2
 _ANY = "0.0.0.0"  # noqa: S104 - the default route's destination
@@ -102,7 +106,11 @@ def _settle_routes(inner: IPRoute, index: int, wanted: set[_Route]) -> None:
         inner.route("del", **_message(route, index))
     # Routes on the link itself first: gateways may be reached through them only.
     for route in sorted(wanted - present, key=lambda one: (bool(one.gateway), one)):
-        inner.route("replace", **_message(route, index))
+        try:
+            inner.route("replace", **_message(route, index))
+        except NetlinkError as error:
+            # A server's nonsense (a gateway that is the NIC itself) must not cost the address.
+            log.warning("leased route refused", route=route.destination, gateway=route.gateway, error=str(error))
 
 
 def _message(route: _Route, index: int) -> dict[str, Any]:

@@ -55,7 +55,8 @@ def parse_lease(event: Mapping[str, str], now: float) -> Lease:
     Classless static routes, where there are any, stand for the routers as well (RFC 3442).
     """
     address = _interface(event.get("ip", ""), event.get("subnet") or event.get("mask", ""))
-    routes = tuple(_static_routes(event.get("staticroutes", "").split()))
+    # Of two gateways to one destination, the first.
+    routes = tuple(dict(reversed([*_static_routes(event.get("staticroutes", "").split())])).items())
     if not routes:
         routes = tuple(("0.0.0.0/0", router) for router in _addresses(event.get("router", ""))[:1])
     seconds = event.get("lease", "")
@@ -79,7 +80,8 @@ def _interface(ip: str, mask: str) -> ipaddress.IPv4Interface:
         address = ipaddress.IPv4Interface(f"{ip}/{mask}")
     except ValueError:
         raise BadLeaseError(f"{ip[:40]!r} with mask {mask[:40]!r} is no address") from None
-    if address.is_multicast or address.is_loopback or address.is_unspecified or address.network.prefixlen == 0:
+    ip4 = address.ip
+    if ip4.is_multicast or ip4.is_loopback or ip4.is_reserved or ip4.packed[0] == 0 or address.network.prefixlen == 0:
         raise BadLeaseError(f"{address} is no address for a host")
     return address
 
