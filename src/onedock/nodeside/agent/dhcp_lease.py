@@ -80,8 +80,14 @@ def _interface(ip: str, mask: str) -> ipaddress.IPv4Interface:
         address = ipaddress.IPv4Interface(f"{ip}/{mask}")
     except ValueError:
         raise BadLeaseError(f"{ip[:40]!r} with mask {mask[:40]!r} is no address") from None
-    ip4 = address.ip
-    if ip4.is_multicast or ip4.is_loopback or ip4.is_reserved or ip4.packed[0] == 0 or address.network.prefixlen == 0:
+    host = address.ip
+    if (
+        host.is_multicast
+        or host.is_loopback
+        or host.is_reserved
+        or host.packed[0] == 0
+        or address.network.prefixlen == 0
+    ):
         raise BadLeaseError(f"{address} is no address for a host")
     return address
 
