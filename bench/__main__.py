@@ -5,7 +5,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
-from bench import deploy, drivers, events, scale
+from bench import deploy, drivers, events, hotplug, networks, scale
 from bench.measure import Report
 from bench.report import show, write
 
@@ -14,6 +14,8 @@ BENCHMARKS: dict[str, Callable[[], Awaitable[Report]]] = {
     "burst": deploy.at_once,
     "events": events.deaths,
     "drivers": drivers.round_trips,
+    "hotplug": hotplug.changes,
+    "networks": networks.many_vms,
     "1000": scale.thousand,
     "10000": scale.ten_thousand,
 }

@@ -75,6 +75,7 @@ async def test_everything_comes_back(nodes: TwoNodes) -> None:
         await asyncio.to_thread(compare, world)
     except BaseException as error:
         error.add_note(f"seed {SEED}, after {struck} blows; the last ones:\n" + "\n".join(map(str, last)))
+        error.add_note(nodes.logs())
         raise
     finally:
         await nodes.clear()

@@ -39,6 +39,9 @@ async def check(nodes: TwoNodes, world: World) -> None:
         for observed, placed in zip(made, world.vms, strict=True):
             assert observed.provides(placed.network)
         await asyncio.to_thread(compare, world)
+    except BaseException as error:
+        error.add_note(nodes.logs())
+        raise
     finally:
         await nodes.clear()
 

@@ -114,6 +114,10 @@ class TwoNodes:
         async with AgentClient(self.agents[placed.node].socket) as client:
             return await client.observe(placed.vm)
 
+    def logs(self) -> str:
+        """The end of what both agents have logged."""
+        return "\n".join(f"agent in {agent.netns}:\n{agent.log.read_text()[-4000:]}" for agent in self.agents)
+
     async def clear(self) -> None:
         """Remove all VMs."""
         for agent in self.agents:

@@ -1,0 +1,141 @@
+"""A VM's network by nothing but the netlink messages and rule transactions that it takes: no reads, no memory."""
+
+import json
+import os
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from pyroute2 import IPRoute
+
+from onedock.nodeside.agent import namespaces
+from onedock.nodeside.agent.firewall.host import table_name
+from onedock.nodeside.agent.firewall.ruleset import host_ruleset, vm_ruleset
+from onedock.nodeside.agent.seen import vm_group
+from onedock.reconcilers.model import Network, Nic, VmId, namespace_name
+
+_IFA_F_NODAD = 0x02
+_RTPROT_STATIC = 4
+_LOOPBACK = 1
+
+
+class BareNetlink:
+    """One socket in the node's namespace, which stays open; for each VM one in its namespace, which must be new.
+
+    To be used in a thread of its own: it wanders between namespaces.
+    """
+
+    def __init__(self, node: Path, bridges: Sequence[str]) -> None:
+        """``node`` is the file of the namespace that plays the node; the bridges are made in it."""
+        self._node = str(node)
+        self._bridge_names = bridges
+        self._made: set[VmId] = set()
+
+    def __enter__(self) -> Self:
+        namespaces.enter(self._node)
+        self._host = IPRoute()
+        for name in self._bridge_names:
+            self._host.link("add", ifname=name, kind="bridge", state="up")
+        self._bridges = {name: self._host.link_lookup(ifname=name)[0] for name in self._bridge_names}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for vm in self._made:
+            namespaces.remove(namespace_name(vm))
+        for index in self._bridges.values():
+            self._host.link("del", index=index)
+        self._host.close()
+        namespaces.enter_home()
+
+    def plumb(self, network: Network) -> None:
+        """Namespace, links, addresses, routes."""
+        name = namespace_name(network.vm)
+        self._made.add(network.vm)
+        namespaces.enter(self._node)
+        namespaces.create_and_enter(name)
+        with IPRoute() as inner:
+            inner.link("set", index=_LOOPBACK, state="up")
+            for nic in network.nics:
+                self._create(name, network, nic)
+                index = inner.link("get", ifname=nic.name)[0]["index"]
+                for address in nic.addresses:
+                    self._address(inner, "add", index, address)
+                inner.link("set", index=index, state="up")
+                for gateway in nic.gateways:
+                    self._route(inner, index, nic, gateway)
+        self._load(network)
+
+    def update(self, before: Network, after: Network) -> None:
+        """Replace the addresses of all NICs, and all rules."""
+        namespaces.enter(namespace_name(after.vm))
+        with IPRoute() as inner:
+            for old, new in zip(before.nics, after.nics, strict=True):
+                index = inner.link("get", ifname=new.name)[0]["index"]
+                for address in old.addresses:
+                    self._address(inner, "del", index, address)
+                for address in new.addresses:
+                    self._address(inner, "add", index, address)
+                for gateway in new.gateways:  # it went with its subnet
+                    self._route(inner, index, new, gateway)
+        self._load(after)
+
+    def remove(self, network: Network) -> None:
+        """Links and rules, then the namespace."""
+        namespaces.enter(self._node)
+        table = {"table": {"family": "netdev", "name": table_name(network.vm)}}
+        _nft(json.dumps({"nftables": [{"add": table}, {"delete": table}]}))
+        self._host.link("del", group=vm_group(network.vm))
+        namespaces.remove(namespace_name(network.vm))
+        self._made.discard(network.vm)
+
+    def _create(self, namespace: str, network: Network, nic: Nic) -> None:
+        target = os.open(namespaces.path(namespace), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            self._host.link(
+                "add",
+                ifname=nic.host_name,
+                kind="veth",
+                group=vm_group(network.vm),
+                master=self._bridges[nic.bridge],
+                address="fe" + nic.mac[2:],
+                state="up",
+                peer={"ifname": nic.name, "address": nic.mac, "net_ns_fd": target},
+            )
+        finally:
+            os.close(target)
+        self._host.link("set", ifname=nic.host_name, ifalias=f"bare:{network.vm}")
+
+    def _load(self, network: Network) -> None:
+        """The transactions that the agent loads, in both namespaces; ends in the node's."""
+        for namespace, rules in (
+            (namespace_name(network.vm), vm_ruleset(network)),
+            (self._node, host_ruleset(network)),
+        ):
+            namespaces.enter(namespace)
+            if rules is not None:
+                _nft(rules.text)
+
+    @staticmethod
+    def _address(inner: IPRoute, command: str, index: int, cidr: str) -> None:
+        address, _, prefix = cidr.partition("/")
+        flags: dict[str, Any] = {"flags": _IFA_F_NODAD} if ":" in address and command == "add" else {}
+        inner.addr(command, index=index, address=address, prefixlen=int(prefix), **flags)
+
+    @staticmethod
+    def _route(inner: IPRoute, index: int, nic: Nic, gateway: str) -> None:
+        family = 10 if ":" in gateway else 2
+        priority = 100 + nic.index
+        inner.route(
+            "add",
+            family=family,
+            dst="default",
+            gateway=gateway,
+            oif=index,
+            priority=priority,
+            proto=_RTPROT_STATIC,
+        )
+
+
+def _nft(transaction: str) -> None:
+    subprocess.run(["nft", "-j", "-f", "-"], input=transaction, text=True, check=True, capture_output=True)
