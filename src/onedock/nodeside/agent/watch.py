@@ -34,6 +34,7 @@ class Watch:
         self._names: dict[VmId, frozenset[str]] = {}
         self._vms: dict[VmId, _Watched] = {}
         self._host = Subscription(self._on_node, sockets_of_node())
+        self._host.read()  # all links as they are now: no VM depends on them yet, so none is due
         self._host.start(self._loop)
         self._mounts = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
         # The file is always readable; only an epoll of its own can wait for POLLPRI, and be waited for in turn.
