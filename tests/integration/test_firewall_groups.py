@@ -17,6 +17,7 @@ from tests.support.oracle_rules import Packet, passes_groups
 
 from onedock.nodeside.agent import namespaces
 from onedock.nodeside.agent.firewall import kernel
+from onedock.nodeside.agent.firewall.ruleset import guard_of_loopback
 from onedock.reconcilers.errors import TransientError
 from onedock.reconcilers.nic_parts import Direction, Method, Protocol, SecurityRule, Spoofing
 
@@ -437,12 +438,24 @@ def test_an_old_kernel_gets_everything_but_the_guard(vm: FilteredVm) -> None:
     assert "out.raw" not in vm.hits()
 
 
+def test_whether_a_kernel_has_the_guard_is_tried_without_a_trace(vm: FilteredVm) -> None:
+    sample = guard_of_loopback()
+    too_new = replace(sample, text=sample.text.replace('"egress"', '"nowhere"'))
+    assert vm.in_vm(partial(kernel.takes, sample))
+    assert not vm.in_vm(partial(kernel.takes, too_new))
+    assert vm.in_vm(partial(kernel.fingerprint, sample.tables)) is None
+
+
 def test_what_nft_does_not_take_changes_nothing(vm: FilteredVm) -> None:
     ruleset, _ = vm.rulesets(vm.nic(rules=()))
     assert ruleset is not None
     loaded = vm.in_vm(partial(kernel.load, ruleset))
     with pytest.raises(TransientError, match="nft refuses the rules"):
-        vm.in_vm(partial(kernel.load, replace(ruleset, text=ruleset.text.replace('"goto":{"target":"', '"goto":{"target":"no-'))))
+        vm.in_vm(
+            partial(
+                kernel.load, replace(ruleset, text=ruleset.text.replace('"goto":{"target":"', '"goto":{"target":"no-'))
+            )
+        )
     assert vm.in_vm(partial(kernel.fingerprint, ruleset.tables)) == loaded
 
 

@@ -83,6 +83,7 @@ TABLE: tuple[tuple[str, Callable[[Facts], Facts], str, Severity], ...] = (
     ("agent", node(checkup=replace(CHECKUP, unwritable=("/x: full",))), "cannot write /x: full", Severity.ERROR),
     ("kernel", node(checkup=replace(CHECKUP, missing=("veth",))), "has no veth", Severity.ERROR),
     ("kernel", node(checkup=replace(CHECKUP, missing_programs=("udhcpc",))), "has no udhcpc", Severity.WARNING),
+    ("kernel", node(checkup=replace(CHECKUP, raw_frames_guarded=False)), "no egress hook", Severity.WARNING),
     (
         "kernel",
         node(checkup=replace(CHECKUP, bridge_filtered=True, forward_dropped=True)),

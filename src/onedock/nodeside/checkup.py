@@ -20,6 +20,8 @@ class Checkup:
     """Whether frames between ports of one bridge go through the IP filter (br_netfilter)."""
     forward_dropped: bool = False
     """Whether that filter drops what no rule accepts."""
+    raw_frames_guarded: bool = True
+    """Whether the kernel can hold frames past a VM's IP stack to the security groups (Linux 5.16)."""
     unwritable: tuple[str, ...] = ()
     """Directories of the agent that cannot be written: path and reason."""
     disk_total_bytes: int = 0

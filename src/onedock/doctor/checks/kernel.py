@@ -21,6 +21,12 @@ def check(facts: Facts) -> Iterator[Finding]:
         for program in node.checkup.missing_programs:
             harm, package = _PROGRAMS.get(program, ("some networks cannot be made", program))
             yield warning(f"node {node.name} has no {program}: {harm}", f"apt-get install {package}, on the node")
+        if not node.checkup.raw_frames_guarded:
+            yield warning(
+                f"the kernel of node {node.name} has no egress hook of nftables: containers pass the outbound rules of"
+                " their security groups by raw sockets",
+                "a kernel of release 5.16 or later on the node",
+            )
         if node.checkup.bridge_filtered and node.checkup.forward_dropped:
             yield warning(
                 f"br_netfilter is on and the FORWARD chain drops on node {node.name}: VMs of one bridge may not "

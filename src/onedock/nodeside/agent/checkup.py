@@ -14,7 +14,10 @@ from typing import Any
 from onedock import __version__
 from onedock.nodeside.agent.cgroups import cgroup_version
 from onedock.nodeside.agent.dhcp_client import find_program
+from onedock.nodeside.agent.firewall import kernel
+from onedock.nodeside.agent.firewall.ruleset import guard_of_loopback
 from onedock.nodeside.checkup import Checkup
+from onedock.reconcilers.errors import TerminalError
 
 _MODULES = ("veth", "bridge")
 _PROGRAM_S = 5.0
@@ -32,6 +35,7 @@ def examine(root: Path, places: Sequence[Path]) -> Checkup:
         missing_programs=tuple(_missing_programs()),
         bridge_filtered=_is_on(root / "proc/sys/net/bridge/bridge-nf-call-iptables"),
         forward_dropped=drops_forwarded(_run("nft", "-j", "list", "chains")),
+        raw_frames_guarded=_guards_raw_frames(),
         unwritable=tuple(f"{place}: {reason}" for place in places if (reason := _why_not_writable(place))),
         disk_total_bytes=disk.total,
         disk_free_bytes=disk.free,
@@ -43,6 +47,13 @@ def _missing_programs() -> Iterator[str]:
         yield "nft"
     if not find_program():
         yield "udhcpc"
+
+
+def _guards_raw_frames() -> bool:
+    """True without nft, too: then that is what is missing."""
+    with contextlib.suppress(TerminalError):
+        return kernel.takes(guard_of_loopback())
+    return True
 
 
 def drops_forwarded(chains: str) -> bool:

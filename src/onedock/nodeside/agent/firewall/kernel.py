@@ -57,6 +57,11 @@ def load(ruleset: Ruleset) -> str:
     return loaded
 
 
+def takes(ruleset: Ruleset) -> bool:
+    """Whether the kernel would load it; nothing is loaded. Raises TerminalError when there is no nft."""
+    return not _nft(ruleset.text, "--check")
+
+
 @cache
 def _warn(problem: str) -> None:
     """Once for the process: it is the same for every VM."""
@@ -158,11 +163,11 @@ def _text(value: bytes) -> str:
     return value.rstrip(b"\0").decode()
 
 
-def _nft(text: str) -> str:
+def _nft(text: str, *options: str) -> str:
     """Run one transaction; returns what nft complains about. The child stands in the thread's namespace."""
     try:
         done = subprocess.run(
-            ["nft", "-j", "-f", "-"],  # noqa: S607 - wherever the node has it
+            ["nft", "-j", "-f", "-", *options],  # noqa: S607 - wherever the node has it
             input=text,
             env={**os.environ, "LC_ALL": "C"},  # what it complains about is read here
             capture_output=True,

@@ -6,7 +6,7 @@ from onedock.nodeside.agent.firewall import host, vm
 from onedock.nodeside.agent.firewall.document import Ruleset, Table, text
 from onedock.reconcilers.model import Network, Nic, VmId
 
-__all__ = ["INSIDE", "Ruleset", "host_ruleset", "outside", "vm_ruleset"]
+__all__ = ["INSIDE", "Ruleset", "guard_of_loopback", "host_ruleset", "outside", "vm_ruleset"]
 
 INSIDE: tuple[Table, ...] = (("inet", vm.TABLE), ("netdev", vm.TABLE))
 """Tables of a VM in its own namespace."""
@@ -33,6 +33,13 @@ def host_ruleset(network: Network) -> Ruleset | None:
     """Filters against forging and the limit of raw frames, for the agent's namespace; None when none is asked for."""
     nics = tuple(nic for nic in network.nics if host.is_watched(nic))
     return _outside(network.vm, nics) if nics else None
+
+
+def guard_of_loopback() -> Ruleset:
+    """The guard against raw frames, for a link that is everywhere: to try whether a kernel has what it needs."""
+    guard = vm.guard((Nic(0, "lo", "", "", "", rules=()),))
+    assert guard is not None
+    return Ruleset((guard.table,), text([guard]))
 
 
 @lru_cache(_KEPT)
