@@ -178,7 +178,10 @@ RICH = nic(
     inbound=Bandwidth(1_000_000),
     outbound=Bandwidth(1_000_000),
     routes=(Route("198.51.100.0/24", "10.80.255.253"),),
-    rules=(SecurityRule(0, Direction.INBOUND, Protocol.ALL), SecurityRule(0, Direction.OUTBOUND, Protocol.ALL)),
+    rules=(
+        SecurityRule(0, Direction.INBOUND, Protocol.TCP, ((22, 22),)),
+        SecurityRule(0, Direction.OUTBOUND, Protocol.ALL),
+    ),
     spoofing=Spoofing(mac=True, ip=True),
 )
 RICH_DAMAGES: dict[str, tuple[str, Damage]] = {
@@ -196,6 +199,12 @@ RICH_DAMAGES: dict[str, tuple[str, Damage]] = {
     "uplink deleted": ("link", on_node("link", "del", "odt-heal.7")),
     "uplink down": ("link", on_node("link", "set", "odt-heal.7", "down")),
     "uplink unplugged": ("link", on_node("link", "set", "odt-heal.7", "nomaster")),
+    "rules inside": ("filter", lambda agent: agent.run(["nft", "flush", "ruleset"], netns=f"one-{A}")),
+    "rules outside": ("filter", lambda agent: agent.run(["nft", "flush", "ruleset"])),
+    "chain emptied inside": (
+        "filter",
+        lambda agent: agent.run(["nft", "flush", "table", "inet", "onedock"], netns=f"one-{A}"),
+    ),
     "bridge deleted": ("link", on_node("link", "del", "odt-heal1")),
 }
 

@@ -27,11 +27,13 @@ _ALL_LINKS = struct.pack("=IHHIIBxHiII", 32, 18, 0x301, 0, 0, 0, 0, 0, 0, 0)
 _LOAD_HALF, _LOAD_BYTE, _IF_EQUAL, _IF_SET, _RETURN = 0x28, 0x30, 0x15, 0x45, 0x06
 _DELETED_BY_HAND = (
     (_LOAD_HALF, 0, 0, 4),
-    (_IF_EQUAL, 0, 5, socket.htons(29)),  # RTM_DELNEIGH
+    (_IF_EQUAL, 0, 7, socket.htons(29)),  # RTM_DELNEIGH
     (_LOAD_BYTE, 0, 0, 16),
-    (_IF_EQUAL, 0, 3, 7),  # AF_BRIDGE
+    (_IF_EQUAL, 0, 5, 7),  # AF_BRIDGE
     (_LOAD_HALF, 0, 0, 24),
-    (_IF_SET, 0, 1, socket.htons(0x80)),  # NUD_PERMANENT
+    (_IF_SET, 0, 3, socket.htons(0x80)),  # NUD_PERMANENT
+    (_LOAD_BYTE, 0, 0, 26),
+    (_IF_SET, 0, 1, 0x02),  # NTF_SELF: of a tunnel, not of a bridge
     (_RETURN, 0, 0, 0xFFFFFFFF),
     (_RETURN, 0, 0, 0),
 )
