@@ -1,10 +1,13 @@
 """The way of a VM's frames on a real kernel: every hop broken for real is the one that is pointed at."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from typing import Self
 
 import pytest
 from pydantic import TypeAdapter
@@ -14,6 +17,7 @@ from tests.support.leaks import assert_nothing_leaked, snapshot
 from onedock.nodeside.remote import AgentClient
 from onedock.reconcilers.errors import NotFoundError
 from onedock.reconcilers.model import Network, Nic, VmId
+from onedock.reconcilers.nic_parts import Vxlan
 from onedock.reconcilers.path import Fault, Hop, VmPath
 from onedock.reconcilers.path_fault import find_broken
 
@@ -33,25 +37,55 @@ NIC = Nic(
 NETWORK = Network(VM, (NIC,))
 READER = """
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pydantic import TypeAdapter
-from onedock.nodeside.agent.path import read
+from onedock.nodeside.agent import path
 from onedock.reconcilers.model import Network
-from onedock.reconcilers.path import VmPath
-network = TypeAdapter(Network).validate_json(sys.stdin.buffer.read())
-sys.stdout.buffer.write(TypeAdapter(VmPath).dump_json(read(network, probe="probe" in sys.argv)))
+thread = ThreadPoolExecutor(1)
+for line in sys.stdin.buffer:
+    probe, network = line.split(b" ", 1)
+    wanted = TypeAdapter(Network).validate_json(network)
+    found = thread.submit(path.read, wanted, probe=probe == b"probe").result()
+    sys.stdout.buffer.write(TypeAdapter(path.VmPath).dump_json(found) + b"\\n")
+    sys.stdout.buffer.flush()
 """
 
 
-def look(agent: PrivateAgent, network: Network = NETWORK, *, probe: bool = False) -> VmPath:
-    """What the agent would read, without the agent: it would put right at once what is broken here."""
-    shown = subprocess.run(
-        ["nsenter", f"--net=/run/netns/{agent.netns}", sys.executable, "-c", READER, *(["probe"] if probe else [])],
-        input=TypeAdapter(Network).dump_json(network),
-        check=True,
-        capture_output=True,
-        timeout=30,
-    ).stdout
-    return TypeAdapter(VmPath).validate_json(shown)
+class Node(PrivateAgent):
+    """A node with somebody who reads what its agent would read: an agent would put right at once what is broken."""
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        self._reader = subprocess.Popen(
+            ["nsenter", f"--net=/run/netns/{self.netns}", sys.executable, "-c", READER],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._reader.stdin is not None
+        assert self._reader.stdout is not None
+        self._reader.stdin.close()
+        self._reader.wait(10)
+        self._reader.stdout.close()
+        super().__exit__()
+
+    async def make(self, network: Network) -> None:
+        """Let the agent make a network, and nothing after that."""
+        os.kill(self.pid, signal.SIGCONT)
+        async with AgentClient(self.socket) as client:
+            await client.ensure(network)
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def look(self, network: Network = NETWORK, *, probe: bool = False) -> VmPath:
+        """The ways of a VM now."""
+        assert self._reader.stdin is not None
+        assert self._reader.stdout is not None
+        line = (b"probe " if probe else b"look ") + TypeAdapter(Network).dump_json(network) + b"\n"
+        self._reader.stdin.write(line)
+        self._reader.stdin.flush()
+        return TypeAdapter(VmPath).validate_json(self._reader.stdout.readline())
 
 
 def fault_of(path: VmPath) -> Fault | None:
@@ -59,10 +93,10 @@ def fault_of(path: VmPath) -> Fault | None:
 
 
 @pytest.fixture(scope="module")
-def node() -> Iterator[PrivateAgent]:
-    """A node whose agent has made the network and is dead since."""
+def node() -> Iterator[Node]:
+    """A node with a device and its wire."""
     before = snapshot()
-    with PrivateAgent() as agent:
+    with Node() as agent:
         agent.run(["ip", "link", "add", PHYDEV, "type", "veth", "peer", "name", WIRE])
         agent.run(["ip", "link", "set", WIRE, "up"])
         agent.run(["ip", "address", "add", "10.6.0.1/24", "dev", WIRE])
@@ -71,17 +105,13 @@ def node() -> Iterator[PrivateAgent]:
 
 
 @pytest.fixture
-async def agent(node: PrivateAgent) -> PrivateAgent:
-    if not node.alive:
-        node.start()
-    async with AgentClient(node.socket) as client:
-        await client.ensure(NETWORK)
-    node.kill()
+async def agent(node: Node) -> Node:
+    await node.make(NETWORK)
     return node
 
 
-async def test_a_whole_way_is_read_hop_by_hop(agent: PrivateAgent) -> None:
-    path = look(agent)
+async def test_a_whole_way_is_read_hop_by_hop(agent: Node) -> None:
+    path = agent.look()
     assert fault_of(path) is None
     [nic] = path.nics
     for link in (nic.inside, nic.host, nic.bridge, nic.device):
@@ -97,7 +127,7 @@ async def test_a_whole_way_is_read_hop_by_hop(agent: PrivateAgent) -> None:
     assert nic.joined
 
     agent.run(["busybox", "ping", "-c", "3", "-i", "0.1", "10.6.0.1"], netns=NETNS)
-    counted = look(agent).nics[0]
+    counted = agent.look().nics[0]
     assert counted.inside is not None
     assert counted.host is not None
     assert counted.inside.counters.tx_packets >= 4
@@ -150,12 +180,12 @@ DAMAGES: dict[str, tuple[list[tuple[str, list[str]]], Hop, str]] = {
 
 
 @pytest.mark.parametrize("name", DAMAGES)
-async def test_what_is_broken_is_what_is_pointed_at(agent: PrivateAgent, name: str) -> None:
+async def test_what_is_broken_is_what_is_pointed_at(agent: Node, name: str) -> None:
     commands, hop, words = DAMAGES[name]
     try:
         for netns, argv in commands:
             agent.run(argv, netns=netns or None)
-        fault = fault_of(look(agent))
+        fault = fault_of(agent.look())
     finally:
         mend(agent)
     assert fault is not None
@@ -164,7 +194,7 @@ async def test_what_is_broken_is_what_is_pointed_at(agent: PrivateAgent, name: s
     assert fault.remedy
 
 
-def mend(agent: PrivateAgent) -> None:
+def mend(agent: Node) -> None:
     """Undo what the agent does not: it heals its own links, not those of others."""
     for argv in (
         ["set", WIRE, "up"],
@@ -176,24 +206,61 @@ def mend(agent: PrivateAgent) -> None:
         subprocess.run(["nsenter", f"--net=/run/netns/{agent.netns}", "ip", "link", *argv], capture_output=True)
 
 
-async def test_a_gateway_that_is_silent_is_found_when_looked_for(agent: PrivateAgent) -> None:
+TUNNELLED = Network(
+    VM,
+    (
+        replace(
+            NIC,
+            phydev=None,
+            mtu=1450,
+            uplink=Vxlan("odt-pa5", PHYDEV, 77, group="239.0.0.77", ttl=16, mtu=1450),
+        ),
+    ),
+)
+TUNNEL_DAMAGES: dict[str, tuple[list[str], Hop, str]] = {
+    "gone": (["del", "odt-pa5"], Hop.UPLINK, "vxlan link odt-pa5 is missing"),
+    "unplugged": (["set", "odt-pa5", "nomaster"], Hop.UPLINK, "odt-pa5 is unplugged"),
+    "down": (["set", "odt-pa5", "down"], Hop.UPLINK, "odt-pa5 is down"),
+    "device down": (["set", PHYDEV, "down"], Hop.DEVICE, f"{PHYDEV} is down"),
+    "device MTU": (["set", PHYDEV, "mtu", "1480"], Hop.DEVICE, "takes 1480 bytes, eth0 sends 1450 and 50"),
+}
+
+
+@pytest.mark.parametrize("name", TUNNEL_DAMAGES)
+async def test_a_tunnel_is_followed_to_its_device(agent: Node, name: str) -> None:
+    argv, hop, words = TUNNEL_DAMAGES[name]
+    await agent.make(TUNNELLED)
+    try:
+        whole = agent.look(TUNNELLED)
+        agent.run(["ip", "link", *argv])
+        fault = fault_of(agent.look(TUNNELLED))
+    finally:
+        mend(agent)
+    assert fault_of(whole) is None
+    assert whole.nics[0].uplink_to == "VXLAN 77, group 239.0.0.77"
+    assert fault is not None
+    assert fault.hop is hop
+    assert words in fault.reason
+
+
+async def test_a_gateway_that_is_silent_is_found_when_looked_for(agent: Node) -> None:
     agent.run(["ip", "address", "del", "10.6.0.1/24", "dev", WIRE])
     try:
-        assert fault_of(look(agent)) is None, "nothing is asked without being told"
-        fault = fault_of(look(agent, probe=True))
+        assert fault_of(agent.look()) is None, "nothing is asked without being told"
+        fault = fault_of(agent.look(probe=True))
     finally:
         agent.run(["ip", "address", "add", "10.6.0.1/24", "dev", WIRE])
     assert fault is not None
     assert (fault.hop, fault.reason) == (Hop.GATEWAY, "gateway 10.6.0.1 does not answer ARP")
-    answered = look(agent, probe=True).nics[0].neighbours
+    answered = agent.look(probe=True).nics[0].neighbours
     assert [(one.address, one.state) for one in answered] == [("10.6.0.1", "reachable")]
 
 
-async def test_packets_that_a_limit_drops_are_seen(agent: PrivateAgent) -> None:
+async def test_packets_that_a_limit_drops_are_seen(agent: Node) -> None:
     limit = ["tc", "qdisc", "replace", "dev", HOST, "root", "tbf", "rate", "8kbit", "burst", "1600", "limit", "1600"]
     agent.run(limit)
     with flood(agent):
-        path = look(agent)
+        path = agent.look()
     agent.run(["tc", "qdisc", "del", "dev", HOST, "root"])
     fault = fault_of(path)
     assert fault is not None
@@ -202,7 +269,7 @@ async def test_packets_that_a_limit_drops_are_seen(agent: PrivateAgent) -> None:
 
 
 @contextmanager
-def flood(agent: PrivateAgent) -> Iterator[None]:
+def flood(agent: Node) -> Iterator[None]:
     """A hundred large packets a second to the VM."""
     argv = ["busybox", "ping", "-q", "-i", "0.01", "-s", "1000", "10.6.0.10"]
     process = subprocess.Popen(["nsenter", f"--net=/run/netns/{agent.netns}", *argv], stdout=subprocess.DEVNULL)
@@ -213,8 +280,8 @@ def flood(agent: PrivateAgent) -> Iterator[None]:
         process.wait()
 
 
-async def test_the_agent_answers_with_the_way(agent: PrivateAgent) -> None:
-    agent.start()
+async def test_the_agent_answers_with_the_way(agent: Node) -> None:
+    os.kill(agent.pid, signal.SIGCONT)
     async with AgentClient(agent.socket) as client:
         path = await client.path(VM, probe=True)
         assert fault_of(path) is None

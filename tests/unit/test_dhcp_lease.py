@@ -59,7 +59,8 @@ def test_what_makes_no_sense_is_left_out(change: dict[str, str], attribute: str,
 @pytest.mark.parametrize(
     "change",
     [
-        {"ip": ""}, {"ip": "10.5.0"}, {"ip": "fe80::1"}, {"ip": "127.0.0.1"}, {"ip": "224.0.0.1"}, {"ip": "0.0.0.0"}, {"ip": "0.1.2.3"}, {"ip": "255.255.255.255"},
+        {"ip": ""}, {"ip": "10.5.0"}, {"ip": "fe80::1"}, {"ip": "127.0.0.1"}, {"ip": "224.0.0.1"},
+        {"ip": "0.0.0.0"}, {"ip": "0.1.2.3"}, {"ip": "255.255.255.255"},
         {"subnet": "255.0.255.0"}, {"subnet": "", "mask": "33"}, {"subnet": "0.0.0.0"}, {"lease": "0"}, {"lease": "-5"},
         {"lease": "forever"}, {"lease": ""},
     ],
