@@ -45,6 +45,8 @@ def ensure(network: Network, changed: Callable[[tuple[Step, ...]], None], earlie
             try:
                 for step in todo:
                     apply(kernel, step)
+            except ovs.SilentSwitchError:
+                raise
             except TransientError as error:
                 # A link went in between, as those of a deleted namespace do, some time after it: look again.
                 trouble = error
@@ -64,19 +66,19 @@ def remove(vm: VmId, earlier: Network) -> None:
         ovs.remove_ports(vm)
 
 
-def remove_shared(bridges: Iterable[str], phydevs: frozenset[str]) -> tuple[str, ...]:
-    """Of bridges that have no ports but ``phydevs`` and uplinks of ours, remove what is ours; return which."""
+def remove_shared(bridges: Iterable[str], ways_out: frozenset[str]) -> tuple[str, ...]:
+    """Of bridges that have no ports but ``ways_out`` and uplinks of ours, remove what is ours; return which."""
     namespaces.enter_home()
     removed: list[str] = []
     with IPRoute() as host:
         for name in bridges:
             bridge = reading.host_link(host, name)
             if bridge is not None and bridge.kind == KIND:
-                removed.extend(_remove_switch(host, name, phydevs))
+                removed.extend(_remove_switch(host, name, ways_out))
             if bridge is None or bridge.kind != "bridge":
                 continue
             ports = reading.ports(host, bridge)
-            if is_unused(ports, phydevs):
+            if is_unused(ports, ways_out):
                 shared = [port for port in ports if is_our_uplink(port)] + [bridge] * is_our_bridge(bridge)
                 for link in shared:
                     host.link("del", index=link.index)

@@ -280,11 +280,13 @@ class NodeNetworks:
 
     async def _leave(self, bridges: set[str], earlier: Network) -> None:
         """Remove those of the bridges that a VM no longer uses which nobody else uses either, with their uplinks."""
-        phydevs = frozenset(nic.phydev for nic in earlier.nics if nic.phydev)
+        ways_out = frozenset(
+            name for nic in earlier.nics for name in (nic.phydev, nic.uplink and nic.uplink.name) if name
+        )
         others = (kept.network for kept in self._store if kept.network.vm != earlier.vm and not kept.removing)
         in_use = {nic.bridge for nic in earlier.nics if nic.keep_bridge}.union(*map(_bridges_of, others))
         left = sorted(bridges - in_use)
-        if left and (removed := await self._in_thread(netlink.remove_shared, left, phydevs)):
+        if left and (removed := await self._in_thread(netlink.remove_shared, left, ways_out)):
             log.info("unused links removed", vm=earlier.vm, links=removed)
 
     def _write_binding(self, vm: VmId, container: ContainerId) -> None:

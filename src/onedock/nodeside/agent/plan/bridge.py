@@ -9,9 +9,9 @@ from onedock.reconcilers.model import Network, Nic
 from onedock.reconcilers.nic_parts import Switch
 
 
-def is_unused(ports: Iterable[HostLink], phydevs: frozenset[str]) -> bool:
-    """Whether a bridge that a VM has left has no ports but physical devices and uplinks of ours."""
-    return all(port.name in phydevs or is_our_uplink(port) for port in ports)
+def is_unused(ports: Iterable[HostLink], ways_out: frozenset[str]) -> bool:
+    """Whether a bridge that a VM has left has no ports but the ways out that it had, and uplinks of ours."""
+    return all(port.name in ways_out or is_our_uplink(port) for port in ports)
 
 
 def is_our_bridge(link: HostLink) -> bool:

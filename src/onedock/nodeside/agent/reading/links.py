@@ -31,7 +31,7 @@ def dump(call: Callable[[], Iterable[Any]]) -> list[Any]:
 def host_link(host: IPRoute, name: str) -> HostLink | None:
     """One link of the agent's namespace by name; its master is left out."""
     answer = _get(host, ifname=name)
-    return None if answer is None else _host_link(answer)
+    return None if answer is None else as_host_link(answer)
 
 
 def ports(host: IPRoute, bridge: HostLink, kind: str | None = None) -> list[HostLink]:
@@ -40,7 +40,7 @@ def ports(host: IPRoute, bridge: HostLink, kind: str | None = None) -> list[Host
     if kind is not None:
         which["IFLA_LINKINFO"] = {"attrs": [["IFLA_INFO_KIND", kind]]}
     # Without a filter of ours, pyroute2 would ask for all links and select by itself.
-    return [_host_link(answer) for answer in dump(lambda: host.link("dump", dump_filter=lambda _: True, **which))]
+    return [as_host_link(answer) for answer in dump(lambda: host.link("dump", dump_filter=lambda _: True, **which))]
 
 
 def limited(answer: Any) -> bool:
@@ -108,7 +108,7 @@ class Links:
     def _keep(self, answer: Any) -> HostLink | None:
         if answer is None:
             return None
-        link = _host_link(answer)
+        link = as_host_link(answer)
         self._found[link.index] = link
         self._named[link.name] = link
         if master := answer.get("master"):
@@ -126,7 +126,8 @@ def _get(host: IPRoute, **which: Any) -> Any:
     return answers[0] if answers else None
 
 
-def _host_link(answer: Any) -> HostLink:
+def as_host_link(answer: Any) -> HostLink:
+    """The kernel's answer about a link, without its master."""
     kind = answer.get(("linkinfo", "kind")) or ""
     return HostLink(
         name=answer.get("ifname"),
@@ -150,7 +151,7 @@ def _lower(answer: Any, kind: str) -> int:
 def _attributes(answer: Any, kind: str) -> Iterable[tuple[str, str]]:
     prefix = f"IFLA_{kind.upper()}_"
     for name, value in (answer.get(("linkinfo", "data")) or {}).get("attrs", ()):
-        if name == "IFLAVLAN_FLAGS":
+        if name == "IFLA_VLAN_FLAGS":
             for flag, bit in VLAN_FLAGS.items():
                 yield flag, str(int(bool(value["flags"] & bit)))
         elif name.startswith(prefix) and isinstance(value, int | str):
