@@ -20,6 +20,7 @@ from onedock.nodeside.agent.frames import Claim, claim
 from onedock.nodeside.remote import AgentClient
 from onedock.reconcilers.errors import NotFoundError, TerminalError
 from onedock.reconcilers.model import Network, Nic, VmId
+from onedock.reconcilers.nic_parts import Spoofing
 
 pytestmark = [
     pytest.mark.root,
@@ -132,19 +133,23 @@ async def test_there_is_nothing_to_announce(client: AgentClient) -> None:
         await client.announce(A)
 
 
+@pytest.mark.parametrize("filtered", [False, True], ids=["open", "filtered"])
 @pytest.mark.parametrize("address", ["10.81.0.7/16", "fd81::7/64"])
-async def test_a_taken_address_is_refused(agent: PrivateAgent, client: AgentClient, ear: Ear, address: str) -> None:
+async def test_a_taken_address_is_refused(
+    agent: PrivateAgent, client: AgentClient, ear: Ear, address: str, filtered: bool
+) -> None:
+    wanted = nic(A, rules=(), spoofing=Spoofing(mac=True, ip=True)) if filtered else nic(A)
     owner = nic(B, addresses=(address,), probe=False)
     await client.ensure(Network(B, (owner,)))
     before = {link["ifname"] for link in agent.ip("link")}
     words = f"address {address.partition('/')[0]} of NIC 0 is taken by {owner.mac}"
     with pytest.raises(TerminalError, match=words):
-        await client.ensure(Network(A, (nic(A),)))
+        await client.ensure(Network(A, (wanted,)))
     assert await client.list_vms() == (B,)
     assert not Path(f"/run/netns/one-{A}").exists()
     assert {link["ifname"] for link in agent.ip("link")} == before
     await client.remove(B)
-    assert (await client.ensure(Network(A, (nic(A),)))).provides(Network(A, (nic(A),)))
+    assert (await client.ensure(Network(A, (wanted,)))).provides(Network(A, (wanted,)))
 
 
 async def test_a_running_vm_keeps_what_it_has(client: AgentClient, ear: Ear) -> None:

@@ -28,8 +28,9 @@ NETWORK = Network(
             host_name=f"one-{VM}-0",
             mac="02:00:0a:4e:00:20",
             bridge="odt-br26",
-            addresses=("10.78.26.20/24",),
+            addresses=("10.78.26.20/24", "fd78::20/64"),
             gateways=("10.78.26.1",),
+            probe=True,
         ),
     ),
 )

@@ -1,26 +1,34 @@
 """Does somebody have an address already? Asked before a NIC gets it for the first time (``Nic.probe``).
 
-In the form of RFC 5227 (ARP probe) and RFC 4862 (duplicate address detection), but quicker: a start does not wait for
-seconds. Who is asleep, or behind a slow tunnel, may be missed.
+In the form of RFC 5227 (ARP probe) and by the kernel's own detection of RFC 4862, but quicker: a start does not wait
+for seconds. Who is asleep, or behind a slow tunnel, may be missed.
 """
 
 import ipaddress
 import selectors
 import socket
 import time
-from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
+from pyroute2 import IPRoute
+
 from onedock.nodeside.agent import namespaces
-from onedock.nodeside.agent.frames import Claim, claim, probe
+from onedock.nodeside.agent.frames import Arp, Claim, arp, claim
 from onedock.reconcilers.model import Network, Nic, VmId, namespace_name
 
 _ETH_P_ALL = 3
 _PACKET_OUTGOING = 4
 _PROBES, _PROBE_S = 3, 0.1
 _FRAME_BYTES = 2048
+_QUICK = (
+    ("ipv6/conf/{}/dad_transmits", str(_PROBES)),
+    ("ipv6/conf/{}/router_solicitation_delay", "0"),  # the longest delay of the first probe, too
+    ("ipv6/neigh/{}/retrans_time_ms", str(round(_PROBE_S * 1000))),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +68,13 @@ def ask(vm: VmId, asking: Sequence[Nic]) -> tuple[Taken, ...]:
         sockets = [(stack.enter_context(_socket(nic.name)), nic) for nic in asking]
         for raw, nic in sockets:
             waiting.register(raw, selectors.EVENT_READ, nic)
+        stack.enter_context(_detection(asking))
         found: dict[Taken, None] = {}
         for _ in range(_PROBES):
             for raw, nic in sockets:
                 for address in _ips(nic):
-                    raw.send(probe(bytes.fromhex(nic.mac.replace(":", "")), address))
+                    if address.version == 4:
+                        raw.send(arp(Arp.REQUEST, bytes.fromhex(nic.mac.replace(":", "")), None, address))
             deadline = time.monotonic() + _PROBE_S
             while (left := deadline - time.monotonic()) > 0:
                 for key, _ in waiting.select(left):
@@ -81,6 +91,31 @@ def _bare(nic: Nic, fresh: Sequence[str]) -> Nic:
 
 def _ips(nic: Nic) -> list[ipaddress.IPv4Address | ipaddress.IPv6Address]:
     return [ipaddress.ip_interface(address).ip for address in nic.addresses]
+
+
+@contextmanager
+def _detection(asking: Iterable[Nic]) -> Iterator[None]:
+    """The kernel probes for IPv6 addresses as long as they are tentative; no frame of ours would pass a VM's filter."""
+    with IPRoute() as inside, ExitStack() as stack:
+        for nic in asking:
+            addresses = [one for one in map(ipaddress.ip_interface, nic.addresses) if one.version == 6]
+            if addresses:
+                for key, value in _QUICK:
+                    stack.enter_context(_sysctl(key.format(nic.name), value))
+                index = socket.if_nametoindex(nic.name)
+                for one in addresses:
+                    what = {"index": index, "address": str(one.ip), "prefixlen": one.network.prefixlen}
+                    inside.addr("add", **what)
+                    stack.callback(inside.addr, "del", **what)
+        yield
+
+
+@contextmanager
+def _sysctl(key: str, value: str) -> Iterator[None]:
+    before = Path("/proc/sys/net", key).read_text()
+    namespaces.sysctl(key, value)
+    yield
+    namespaces.sysctl(key, before)
 
 
 def _heard(raw: Any, nic: Nic) -> Iterable[Taken]:

@@ -17,11 +17,7 @@ _IPV6 = struct.Struct("!IHBB16s16s")
 _NEIGHBOUR = struct.Struct("!BBHI16s")
 _OPTION = struct.Struct("!BB6s")
 _ETH_P_IPV4, _ETH_P_ARP, _ETH_P_IPV6 = 0x0800, 0x0806, 0x86DD
-_VERSION_6 = 6 << 28
 _ICMPV6 = 58
-_HOP_LIMIT = 255
-"""Neighbours drop what came over a router."""
-_SOLICITED_NODE = bytes.fromhex("ff0200000000000000000001ff")
 
 
 class Arp(IntEnum):
@@ -64,19 +60,6 @@ def target_mac(mac: bytes) -> bytes:
     return _OPTION.pack(2, 1, mac)
 
 
-def probe(mac: bytes, target: Address) -> bytes:
-    """A frame that asks for the target, from nobody's address: an ARP probe, or what duplicate detection sends."""
-    if target.version == 4:
-        return arp(Arp.REQUEST, mac, None, target)
-    group = _SOLICITED_NODE + target.packed[13:]
-    message = neighbour(Neighbour.SOLICITATION, 0, target)
-    source = bytes(16)
-    pseudo = source + group + struct.pack("!II", len(message), _ICMPV6)
-    message = message[:2] + _checksum(pseudo + message) + message[4:]
-    header = _IPV6.pack(_VERSION_6, len(message), _ICMPV6, _HOP_LIMIT, source, group)
-    return _ETHERNET.pack(b"\x33\x33" + group[12:], mac, _ETH_P_IPV6) + header + message
-
-
 def claim(frame: bytes) -> Claim | None:
     """What a frame says of an address: that its sender has it, or that its sender probes it too."""
     if len(frame) < _ETHERNET.size:
@@ -95,10 +78,3 @@ def claim(frame: bytes) -> Claim | None:
         ):
             address = ipaddress.IPv6Address(target)
     return Claim(str(address), source.hex(":")) if address else None
-
-
-def _checksum(data: bytes) -> bytes:
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return struct.pack("!H", ~total & 0xFFFF)
