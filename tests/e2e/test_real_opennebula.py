@@ -124,7 +124,12 @@ async def test_the_walkthrough(one: RealOpenNebula) -> None:
         await one.call("vm.action", "suspend", vm)  # refused, and the VM stays as it is
         await one.reaches(vm, RUNNING)
     finally:
-        await one.call("vm.action", "terminate-hard", vm)
+
+        async def terminated() -> bool:
+            await one.call("vm.action", "terminate-hard", vm)  # refused while something else is under way
+            return True
+
+        await eventually(terminated, within=30, what=f"VM {vm} is terminated")
         await one.reaches(vm, (VM_STATE.DONE, 0))
 
 

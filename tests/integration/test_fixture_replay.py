@@ -28,8 +28,8 @@ MONITORING_STARTED_AGAIN = (
 """Steps in which 180 s of silence of a host were over; the replay is faster. Shown by test_embedded_opennebula."""
 
 
-NOT_SERVED = ("one.system.config",)
-"""The configuration of the recorded installation: nothing in ONEDock asks for it."""
+NOT_COMPARED = ("one.system.config",)
+"""The configuration of the recorded installation: of another one here, and only what ONEDock asks for."""
 
 STOCK_SPACE = re.compile(r"<(TOTAL|FREE|USED)_MB>(258020|77170|26729|0)</")
 """Space of the three stock datastores: that of the recording machine's disk."""
@@ -90,8 +90,7 @@ def test_lines_of_monitord(step: Step, done: dict[str, Done]) -> None:
 def test_answers_of_calls(step: Step, done: dict[str, Done]) -> None:
     made = done[step.label].answers
     for record, answer in zip(step.xmlrpc, made, strict=True):
-        if record["method"] in NOT_SERVED:
-            assert answer[0] is False
+        if record["method"] in NOT_COMPARED:
             continue
         expected = [normalised(part) if isinstance(part, str) else part for part in record["response"]]
         if record["method"] == "one.datastorepool.info":

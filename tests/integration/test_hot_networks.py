@@ -225,9 +225,11 @@ async def test_rules_change_under_an_open_connection(cloud: Cloud) -> None:
     network = await cloud.one.call(
         "one.vn.allocate",
         f'NAME="guarded"\nVN_MAD="fw"\nBRIDGE="{SECOND_BRIDGE}"\nNETWORK_MASK="255.255.255.0"\n'
-        f'SECURITY_GROUPS="{group}"\nAR=[TYPE="IP4", IP="10.78.0.10", SIZE="10"]',
+        'AR=[TYPE="IP4", IP="10.78.0.10", SIZE="10"]',
         -1,
     )
+    # OpenNebula puts every new network into group 0.
+    await cloud.one.call("one.vn.update", network, f'SECURITY_GROUPS="{group}"', 1)
     nic = f'NIC=[NETWORK_ID="{network}"]\nCONTEXT=[NETWORK="YES"]'
     vm = await cloud.running_vm(await cloud.image("echo", ECHO), nic=False, more=nic)
     before = run_of(cloud, vm)

@@ -88,10 +88,12 @@ def new_network(number: int, template: Template) -> VirtualNetwork:
         "BRIDGE_TYPE": ["openvswitch" if driver.startswith("ovswitch") else "linux"],
         "OUTER_VLAN_ID": [""],
         "PHYDEV": [""],
-        "SECURITY_GROUPS": ["0"],
     }
     if not automatic:
         defaults["VLAN_ID"] = [vlan]
+    # every new network is in the group that lets everything pass, whatever its template says
+    groups = {int(text) for text in get(template, "SECURITY_GROUPS").split(",") if text.strip()} | {0}
+    kept["SECURITY_GROUPS"] = [",".join(str(group) for group in sorted(groups))]
     return VirtualNetwork(number, name, defaults | kept, vlan, automatic, ranges)
 
 
