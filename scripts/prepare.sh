@@ -81,7 +81,10 @@ prepare_packages() {
     need debootstrap debootstrap # tests only: its root
     need mke2fs e2fsprogs # tests only: its disks
     need faketime faketime # tests only: a node whose clock is off
-    [ -x /bin/busybox ] && /bin/busybox --list 2>/dev/null | grep -qx httpd || missing="$missing busybox-static"
+    # Its DHCP server is for tests only, its client is the nodes'.
+    for applet in httpd udhcpc udhcpd; do
+        /bin/busybox --list 2>/dev/null | grep -qx "$applet" || { missing="$missing busybox-static" && break; }
+    done
     [ -n "$missing" ] || return 0
     # shellcheck disable=SC2086  # words
     apt_install $missing

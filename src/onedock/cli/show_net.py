@@ -59,7 +59,8 @@ def _hops(nic: Json) -> Iterator[tuple[str, str]]:
     wanted = nic["nic"]
     yield "container", f"{_link(nic['inside'], wanted['name'])}{_addresses(nic)}"
     if nic["rules"] is not None:
-        yield "security groups", _hits(nic["rules"]) or "no rules are loaded"
+        hits = _hits([one for one in nic["rules"] if one["packets"]])
+        yield "security groups", hits or ("nothing has come by yet" if nic["rules"] else "no rules are loaded")
     yield "host side", _link(nic["host"], wanted["host_name"])
     if nic["forged"] is not None:
         yield "spoofing filter", "dropped: " + (_hits([one for one in nic["forged"] if one["packets"]]) or "nothing")
