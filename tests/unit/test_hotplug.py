@@ -148,6 +148,23 @@ async def test_an_agent_that_is_away_is_tried_again(world: World) -> None:
         assert list(plugged(world)) == [0, 1]
 
 
+async def test_changes_that_come_together_are_done_in_their_order(world: World) -> None:
+    async with world.controller("worker", "delivery") as controller:
+        link = controller.connect()
+        await controller.deploy(link)
+        world.networks.reachable = False
+        world.oned.set(VM, lcm_state=HOTPLUG_NIC, nics=(FIRST, SECOND | MARK))
+        await controller.ask(link, 2, "ATTACHNIC")
+        await asyncio.sleep(1)
+        world.oned.set(VM, lcm_state=RUNNING, nics=(FIRST, SECOND | {"MTU": "1400"}))
+        await controller.ask(link, 3, "UPDATESG", extra=GROUP)
+        await asyncio.sleep(5)
+        world.networks.reachable = True
+        await controller.until(lambda: len(link.answers) == 3)
+        assert [line.split()[0] for line in link.answers] == ["DEPLOY", "ATTACHNIC", "UPDATESG"]
+        assert [nic.mtu for nic in world.networks.networks[VM].nics] == [None, 1400]
+
+
 async def test_past_the_deadline_the_id_still_comes_first(world: World) -> None:
     async with world.controller("worker", "delivery") as controller:
         link = controller.connect(session="old")
