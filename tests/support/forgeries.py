@@ -20,6 +20,7 @@ from tests.support.forging import (
     Forgery,
     Guest,
     arp,
+    both_ends,
     discover,
     fragments,
     frame,
@@ -194,6 +195,7 @@ FORGED = (
         lambda g, t: stack_udp(g, t, g.address, CLOSED_PORT),
         frozenset(BY_GROUPS),
     ),
+    Forgery("both ends of a flow", both_ends, frozenset(BY_IP | BY_GROUPS)),
     Forgery("fragments to a closed port", fragments, frozenset(BY_GROUPS)),
     *(
         Forgery(

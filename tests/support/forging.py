@@ -134,6 +134,13 @@ def poisoned(guest: Guest, token: bytes, inject: str) -> list[Order]:
     return [made_up, ("datagram", guest.link, guest.address, 5353, PEER, CLOSED_PORT, token.hex())]
 
 
+def both_ends(guest: Guest, token: bytes) -> list[Order]:
+    """A flow that the groups let out is made up from the peer's forbidden port; then its answer, which goes there."""
+    question = p.udp(PEER, CLOSED_PORT, CLAIMED, OPEN_PORT)
+    answer = p.udp(CLAIMED, OPEN_PORT, PEER, CLOSED_PORT, token)
+    return [("stack", guest.link, question.hex(), CLAIMED), ("stack", guest.link, answer.hex(), PEER)]
+
+
 def server(guest: Guest, token: bytes) -> list[Order]:
     """An offer of a DHCP server."""
     offer = p.dhcp(p.REPLY, FOREIGN_MAC, kind=2, yours=CLAIMED, server=guest.address)

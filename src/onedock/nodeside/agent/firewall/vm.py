@@ -39,6 +39,10 @@ _WAYS = {Direction.INBOUND: "in", Direction.OUTBOUND: "out"}
 _OWN = 1
 """Mark of what the VM sends to many and may hear itself. A veth takes marks off, so no packet from outside has one."""
 
+_FOREIGN = is_not({"fib": {"result": "type", "flags": ["saddr"]}}, "local")
+"""From an address that the guest does not have."""
+_ANSWER = is_({"ct": {"key": "direction"}}, "reply")
+
 
 def is_filtered(nic: Nic) -> bool:
     """Whether the NIC has groups that do not let everything through."""
@@ -58,9 +62,8 @@ def stateful(nics: tuple[Nic, ...]) -> Document:
     # A packet that the guest makes up as coming from elsewhere, and sends to itself, would begin a flow; what it then
     # sends there would be the answer, which passes whatever the groups say. One that came through the stack is a flow
     # when it leaves, a raw frame when it comes in.
-    foreign = is_not({"fib": {"result": "type", "flags": ["saddr"]}}, "local")
-    table.rule("outbound", is_(meta("oifname"), "lo"), foreign, DROP, count="lo.out.forged")
-    table.rule("inbound", is_(meta("iifname"), "lo"), foreign, DROP, count="lo.in.forged")
+    table.rule("outbound", is_(meta("oifname"), "lo"), _FOREIGN, DROP, count="lo.out.forged")
+    table.rule("inbound", is_(meta("iifname"), "lo"), _FOREIGN, DROP, count="lo.in.forged")
     for nic in nics:
         if not is_open(nic, Direction.INBOUND):
             _inbound(table, nic)
@@ -110,6 +113,10 @@ def _outbound(table: Document, nic: Nic) -> None:
     chain = f"out-{nic.name}"
     table.chain(chain)
     table.rule("outbound", is_(meta("oifname"), nic.name), goto(chain))
+    if not is_open(nic, Direction.OUTBOUND):
+        # Both ends of a flow made up by the guest, who is neither of them nor a router: the answer would pass.
+        made_here = is_(meta("iif"), 0)
+        table.rule(chain, _ANSWER, made_here, _FOREIGN, DROP, count=f"{nic.name}.out.forged")
     _known(table, chain, nic, Direction.OUTBOUND)
     if not is_open(nic, Direction.INBOUND):
         many: Expression = {"fib": {"result": "type", "flags": ["daddr"]}}
