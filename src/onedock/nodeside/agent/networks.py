@@ -11,7 +11,7 @@ from typing import ParamSpec, TypeVar
 
 import structlog
 
-from onedock.nodeside.agent import conflicts, lost, namespaces, netlink, path
+from onedock.nodeside.agent import conflicts, lost, namespaces, needs, netlink, path
 from onedock.nodeside.agent.announce import announce, newly_placed
 from onedock.nodeside.agent.describe import describe
 from onedock.nodeside.agent.dhcp import DhcpClients
@@ -179,8 +179,8 @@ class NodeNetworks:
         await self._dhcp.leave(Network(vm))
         # The links go without the bridges' locks: each waits for the kernel, and many may wait together.
         await self._in_thread(netlink.remove, vm, earlier)
-        async with self._bridges.hold(_bridges_of(earlier)):
-            await self._leave(_bridges_of(earlier), earlier)
+        async with self._bridges.hold(needs.bridges(earlier)):
+            await self._leave(needs.bridges(earlier), earlier)
         self._store.forget(vm)
 
     async def _prove(self, network: Network, asking: tuple[Nic, ...]) -> None:
@@ -210,10 +210,10 @@ class NodeNetworks:
         """Make it so, for who holds the VM's lock. Returns what is there then, and what had to be done, in words."""
         vm = network.vm
         earlier, known = await self._earlier(vm), self._store.get(vm)
-        async with self._bridges.hold(_bridges_of(network) | _bridges_of(earlier)):
+        async with self._bridges.hold(needs.bridges(network) | needs.bridges(earlier)):
             # Kept first: what is half made when the agent dies is known, and can be removed.
             await asyncio.to_thread(self._store.keep_network, network)
-            self._watch.depend(vm, _links_of(network))
+            self._watch.depend(vm, needs.links(network))
             await self._dhcp.leave(network)
             try:
                 made = await self._in_thread(self._settle_and_ensure, self._dhcp.with_leases(network), earlier)
@@ -223,7 +223,7 @@ class NodeNetworks:
                     self._watch.forget(vm)
                     self._store.forget(vm)
                 raise
-            await self._leave(_bridges_of(earlier) - _bridges_of(network), earlier)
+            await self._leave(needs.bridges(earlier) - needs.bridges(network), earlier)
         await self._dhcp.serve(network)
         return made
 
@@ -280,13 +280,10 @@ class NodeNetworks:
 
     async def _leave(self, bridges: set[str], earlier: Network) -> None:
         """Remove those of the bridges that a VM no longer uses which nobody else uses either, with their uplinks."""
-        ways_out = frozenset(
-            name for nic in earlier.nics for name in (nic.phydev, nic.uplink and nic.uplink.name) if name
-        )
         others = (kept.network for kept in self._store if kept.network.vm != earlier.vm and not kept.removing)
-        in_use = {nic.bridge for nic in earlier.nics if nic.keep_bridge}.union(*map(_bridges_of, others))
+        in_use = {nic.bridge for nic in earlier.nics if nic.keep_bridge}.union(*map(needs.bridges, others))
         left = sorted(bridges - in_use)
-        if left and (removed := await self._in_thread(netlink.remove_shared, left, ways_out)):
+        if left and (removed := await self._in_thread(netlink.remove_shared, left, needs.ways_out(earlier))):
             log.info("unused links removed", vm=earlier.vm, links=removed)
 
     def _write_binding(self, vm: VmId, container: ContainerId) -> None:
@@ -296,14 +293,3 @@ class NodeNetworks:
     async def _in_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         call = partial(function, *args, **kwargs)
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)
-
-
-def _bridges_of(network: Network) -> set[str]:
-    return {nic.bridge for nic in network.nics if nic.bridge}
-
-
-def _links_of(network: Network) -> set[str]:
-    """The node's links that a network cannot do without, but for those behind them."""
-    uplinks = {name for nic in network.nics if nic.uplink for name in (nic.uplink.name, nic.uplink.phydev)}
-    phydevs = {nic.phydev for nic in network.nics if nic.phydev}
-    return _bridges_of(network) | {nic.host_name for nic in network.nics} | phydevs | uplinks
