@@ -16,14 +16,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import structlog
-from pydantic import TypeAdapter, ValidationError
 from pyroute2.netlink.exceptions import NetlinkError
 
 from onedock.nodeside.agent import dhcp_client, dhcp_kernel
 from onedock.nodeside.agent.dhcp_client import ClientRun
 from onedock.nodeside.agent.dhcp_kernel import Link
 from onedock.nodeside.agent.dhcp_lease import BadLeaseError, Lease, parse_lease
-from onedock.nodeside.agent.store import write_atomically
+from onedock.nodeside.agent.dhcp_store import Kept, Key, LeaseStore
 from onedock.reconcilers.model import Network, Nic, VmId
 from onedock.reconcilers.nic_parts import Method
 from onedock.reconcilers.path import NicPath
@@ -31,21 +30,9 @@ from onedock.reconcilers.path import NicPath
 log = structlog.get_logger()
 
 _PAUSE_S, _LONGEST_PAUSE_S = 1.0, 60.0
+_LAST_WORDS_S = 1.0
 _NO_PROGRAM = "the node has no DHCP client; install udhcpc or busybox there"
 _UNANSWERED = "no DHCP server has answered yet"
-
-Key = tuple[VmId, int]
-"""VM and NIC_ID."""
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """What is remembered of a client over the agent's end."""
-
-    lease: Lease | None = None
-    pid: int = 0
-    started: int = 0
-    """Clock ticks between boot and its start: with the pid, nobody else's."""
 
 
 @dataclass(slots=True)
@@ -61,9 +48,6 @@ class _Client:
     """Set while the NIC has what the lease says."""
 
 
-_KEPT = TypeAdapter(Kept)
-
-
 class DhcpClients:
     """All clients of a node.
 
@@ -74,8 +58,7 @@ class DhcpClients:
     """
 
     def __init__(self, directory: Path, threads: Executor, make_due: Callable[[VmId], None]) -> None:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._directory = directory
+        self._store = LeaseStore(directory)
         self._threads = threads
         self._make_due = make_due
         self._clients: dict[Key, _Client] = {}
@@ -83,8 +66,8 @@ class DhcpClients:
         self._script = directory / "event"
         self._script.write_text(dhcp_client.SCRIPT)
         self._script.chmod(0o700)
-        for file in directory.glob("*.json"):
-            _end_stray(self._read(file))
+        for key in self._store:
+            _end_stray(self._store.get(key))
 
     def with_leases(self, network: Network) -> Network:
         """The network with the leased addresses among those that a NIC may use: its spoofing filter lets them pass."""
@@ -100,7 +83,8 @@ class DhcpClients:
     async def leave(self, network: Network) -> None:
         """Give back the leases of NICs that are not to have one any more. To be called while their links exist."""
         wanted = {nic.index for nic in _by_dhcp(network)}
-        gone = [key for key in self._known(network.vm) if key[1] not in wanted]
+        known = {*self._store, *self._clients}
+        gone = [key for key in known if key[0] == network.vm and key[1] not in wanted]
         await asyncio.gather(*(self._forget(key) for key in gone))
 
     async def serve(self, network: Network) -> None:
@@ -162,18 +146,12 @@ class DhcpClients:
             return None
         key = (vm, nic.index)
         client = self._clients.get(key)
-        lease = client.lease if client is not None else self._read(self._file(key)).lease
+        lease = client.lease if client is not None else self._store.get(key).lease
         return lease if lease is not None and lease.remaining(time.time()) else None
 
     def _trouble(self, key: Key) -> str:
         client = self._clients.get(key)
         return (client.trouble if client is not None else "") or _UNANSWERED
-
-    def _known(self, vm: VmId) -> list[Key]:
-        """NICs of a VM that have a client or a kept lease."""
-        files = (file.stem.rpartition("-")[2] for file in self._directory.glob(f"{vm}-*.json"))
-        kept = {(vm, int(index)) for index in files if index.isdecimal()}
-        return sorted(kept | {key for key in self._clients if key[0] == vm})
 
     async def _keep_running(self, key: Key, client: _Client) -> None:
         pause = _PAUSE_S
@@ -196,18 +174,18 @@ class DhcpClients:
             return False
         wish = client.lease.ip if client.lease is not None else ""
         client.run = ClientRun.start(key[0], client.nic.name, self._script, wish=wish)
-        self._keep(key, client)
+        await self._keep(key, client)
         leased = begun = False
         async for event in client.run.events():
             # Its first word is always that it has nothing yet: a lease of the run before is still good.
             if begun:
-                self._take(key, client, event)
+                await self._take(key, client, event)
                 leased = leased or client.lease is not None
             begun = True
         client.trouble = client.run.last_words
         return leased
 
-    def _take(self, key: Key, client: _Client, event: dict[str, str]) -> None:
+    async def _take(self, key: Key, client: _Client, event: dict[str, str]) -> None:
         """Take over what a client tells; a lease that has changed makes the VM due."""
         if client.stopping:
             return
@@ -226,8 +204,8 @@ class DhcpClients:
                 client.trouble = _UNANSWERED
         if client.lease == before:
             return
-        self._keep(key, client)
         client.served.clear()
+        await self._keep(key, client)
         if client.lease is None or before is None or before.address != client.lease.address:
             facts = {"server": client.lease.server, "dns": client.lease.dns} if client.lease else {}
             address = client.lease.address if client.lease else None
@@ -238,7 +216,7 @@ class DhcpClients:
         if client := self._clients.get(key):
             await self._end(key, client, release=True)
             await self._settle(key[0], client.nic, None)
-        self._file(key).unlink(missing_ok=True)
+        self._store.forget(key)
 
     async def _settle(self, vm: VmId, nic: Nic, lease: Lease | None) -> Link | None:
         """See ``dhcp_kernel.settle``; a link that went meanwhile is as one that is not there."""
@@ -251,33 +229,27 @@ class DhcpClients:
 
     async def _end(self, key: Key, client: _Client, *, release: bool) -> None:
         client.stopping = True
+        assert client.task is not None
         if client.run is not None:
             await client.run.end(release=release and client.lease is not None)
-        if client.task is not None:
-            client.task.cancel()
-            await asyncio.wait({client.task})
+            # What it said last may be on its way to the disk.
+            await asyncio.wait({client.task}, timeout=_LAST_WORDS_S)
+        client.task.cancel()
+        await asyncio.wait({client.task})
         self._clients.pop(key, None)
         if not release:
-            self._write(key, Kept(client.lease))
+            await self._remember(key, Kept(client.lease))
 
-    def _file(self, key: Key) -> Path:
-        return self._directory / f"{key[0]}-{key[1]}.json"
-
-    def _keep(self, key: Key, client: _Client) -> None:
+    async def _keep(self, key: Key, client: _Client) -> None:
         pid = client.run.pid if client.run is not None else 0
-        self._write(key, Kept(client.lease, pid, _start_ticks(pid)))
+        await self._remember(key, Kept(client.lease, pid, _start_ticks(pid)))
 
-    def _write(self, key: Key, kept: Kept) -> None:
-        write_atomically(self._file(key), _KEPT.dump_json(kept))
-
-    def _read(self, file: Path) -> Kept:
+    async def _remember(self, key: Key, kept: Kept) -> None:
         try:
-            return _KEPT.validate_json(file.read_bytes())
-        except FileNotFoundError:
-            return Kept()
-        except (ValidationError, OSError) as error:
-            log.error("kept lease cannot be read, left alone", file=str(file), error=str(error)[:300])
-            return Kept()
+            await asyncio.to_thread(self._store.keep, key, kept)
+        except OSError as error:
+            # The lease is good without: only an agent that starts anew would not know it.
+            log.error("lease cannot be kept", vm=key[0], nic=key[1], error=str(error))
 
 
 def _by_dhcp(network: Network) -> Iterable[Nic]:
