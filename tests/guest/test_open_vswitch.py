@@ -1,8 +1,6 @@
 """Networks on Open vSwitch: a real agent, a real ovs-vswitchd, the kernel's datapath."""
 
-import contextlib
 import subprocess
-import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from typing import Any
@@ -12,6 +10,7 @@ from tests.support import processes
 from tests.support.agent import PrivateAgent
 from tests.support.kernel import requires
 from tests.support.open_vswitch import GuestSwitch
+from tests.support.wire import PHYSICAL, is_cut_off, reaches, tagged
 
 from onedock.nodeside.remote import AgentClient
 from onedock.reconcilers.errors import TerminalError, TransientError
@@ -22,7 +21,6 @@ pytestmark = [pytest.mark.root, requires("openvswitch", "8021q")]
 
 A, B, C = VmId(260001), VmId(260002), VmId(260003)
 BRIDGE = "odt-ovs0"
-PHYSICAL = "odt-phy0"
 
 
 def nic(vm: VmId, *, tag: int | None = None, trunks: tuple[int, ...] = (), **changes: Any) -> Nic:
@@ -44,62 +42,17 @@ def address(vm: VmId) -> str:
 
 
 @pytest.fixture(scope="module")
-def agent() -> Iterator[PrivateAgent]:
-    with PrivateAgent() as running:
-        yield running
+def running(agent: PrivateAgent) -> Iterator[GuestSwitch]:
+    with GuestSwitch(agent.netns) as started:
+        yield started
 
 
-@pytest.fixture(scope="module")
-def switch(agent: PrivateAgent) -> Iterator[GuestSwitch]:
-    with GuestSwitch(agent.netns) as running:
-        yield running
-
-
-@pytest.fixture
-async def client(agent: PrivateAgent, switch: GuestSwitch) -> AsyncIterator[AgentClient]:
-    before = {link["ifname"] for link in agent.ip("link")} | {"ovs-system"}
-    async with AgentClient(agent.socket) as connected:
-        yield connected
-        for vm in await connected.list_vms():
-            await connected.remove(vm)
-    assert switch.bridges() == {}
-    assert {link["ifname"] for link in agent.ip("link")} | {"ovs-system"} == before
-
-
-@pytest.fixture
-def wire(agent: PrivateAgent) -> Iterator[str]:
-    """A namespace at the other end of the node's physical device."""
-    name = f"{agent.netns}-wire"
-    agent.run(["ip", "netns", "add", name])
-    try:
-        agent.run(["ip", "link", "add", PHYSICAL, "type", "veth", "peer", "wire0", "netns", name])
-        agent.run(["ip", "link", "set", "wire0", "up"], netns=name)
-        yield name
-    finally:
-        agent.run(["ip", "link", "del", PHYSICAL])
-        agent.run(["ip", "netns", "del", name])
-
-
-def tagged(agent: PrivateAgent, netns: str, link: str, tag: int, own: str) -> str:
-    """A link for frames of one VLAN, as a guest or a switch outside has them."""
-    name = f"{link}.{tag}"
-    agent.run(["ip", "link", "add", "link", link, "name", name, "type", "vlan", "id", str(tag)], netns=netns)
-    agent.run(["ip", "addr", "add", own, "dev", name], netns=netns)
-    agent.run(["ip", "link", "set", name, "up"], netns=netns)
-    return name
-
-
-def reaches(agent: PrivateAgent, netns: str, target: str, *, within: float = 5.0) -> bool:
-    deadline = time.monotonic() + within
-    while time.monotonic() < deadline:
-        with contextlib.suppress(subprocess.CalledProcessError):
-            agent.run(["busybox", "ping", "-c", "1", "-W", "1", target], netns=netns)
-            return True
-    return False
-
-
-def is_cut_off(agent: PrivateAgent, netns: str, target: str) -> bool:
-    return not reaches(agent, netns, target, within=1.0)
+@pytest.fixture(autouse=True)
+async def switch(running: GuestSwitch, client: AgentClient) -> AsyncIterator[GuestSwitch]:
+    yield running
+    for vm in await client.list_vms():
+        await client.remove(vm)
+    assert running.bridges() == {}
 
 
 async def test_one_tag_talks_and_another_does_not(

@@ -35,8 +35,9 @@ class Batch:
             yield report
             if report.when == "teardown":
                 return
-        said = "\n".join([*self._broken, self._guest.last_words() if self._guest else ""])
-        lost = f"the guest ended without a result of this test\n{said}"
+        lost = "the guest ended without a result of this test"
+        if self._guest is not None and not self._outcomes["lost"]:
+            lost = "\n".join([lost, *self._broken, self._guest.last_words()])
         yield pytest.TestReport(item.nodeid, item.location, {}, outcome="failed", longrepr=lost, when="call")
         self._outcomes["lost"] += 1
 

@@ -19,6 +19,10 @@ mount -t tmpfs tmpfs /tmp
 mount -t tmpfs tmpfs /var/tmp
 mount -t tmpfs tmpfs /dev/shm -o X-mount.mkdir
 mkdir /run/lock /run/netns
+ln -s /proc/self/fd /dev/fd
+for descriptor in 0:stdin 1:stdout 2:stderr; do
+    ln -s "/proc/self/fd/${descriptor%:*}" "/dev/${descriptor#*:}"
+done
 hostname guest
 ip link set lo up
 /project/tests/support/guest/tests.sh

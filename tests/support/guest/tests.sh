@@ -6,5 +6,5 @@ cd /project || exit
     busybox poweroff -f
 ) &
 stty -F /dev/ttyS1 raw -echo
-export PYTHONPATH=/project:/project/src:/python PYTHONDONTWRITEBYTECODE=1 ONEDOCK_GUEST_REPORTS=/dev/ttyS1
+export PYTHONPATH=/project:/project/src:/python ONEDOCK_GUEST_REPORTS=/dev/ttyS1
 python3 -m pytest -p no:cacheprovider @items

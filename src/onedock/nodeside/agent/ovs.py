@@ -15,6 +15,10 @@ _RACES = ("already exists", "no row ", "no bridge named", "no port named", "is n
 """What it says when the world has changed since it was looked at."""
 
 
+class SilentSwitchError(TransientError):
+    """It did not answer in time, so there is no use in asking again at once."""
+
+
 def read() -> OpenVswitch:
     """All bridges and ports. TerminalError: it is not installed; TransientError: it does not answer."""
     words: list[str] = []
@@ -64,14 +68,14 @@ def _vsctl(words: Sequence[str]) -> str:
     try:
         done = subprocess.run(argv, check=False, capture_output=True, text=True, timeout=_OUR_LIMIT_S)
     except subprocess.TimeoutExpired:
-        raise TransientError(_silent(_OUR_LIMIT_S)) from None
+        raise SilentSwitchError(_silent(_OUR_LIMIT_S)) from None
     said = done.stderr.strip().replace("\n", "; ").removeprefix("ovs-vsctl: ")
     if done.returncode == 0:
         if said.startswith("Error detected while setting up"):
             raise TransientError(f"Open vSwitch could not do what it was told: {said[:300]}; it is tried again")
         return done.stdout
     if done.returncode < 0 or "Alarm clock" in said:
-        raise TransientError(_silent(_TIMEOUT_S))
+        raise SilentSwitchError(_silent(_TIMEOUT_S))
     if "database connection failed" in said:
         raise TransientError(f"Open vSwitch does not run on this node; systemctl start openvswitch-switch ({said})")
     if any(race in said for race in _RACES):
