@@ -135,7 +135,7 @@ def leaving(vm: FilteredVm, sent: dict[str, bytes]) -> set[str]:
             if frame == last:
                 return got
             got |= {name for name, one in sent.items() if _is(frame, one)}
-    raise AssertionError("the last frame did not arrive")
+    raise AssertionError(f"the last frame did not arrive: {vm.hits()}")
 
 
 def _is(frame: bytes, sent: bytes) -> bool:
