@@ -27,7 +27,7 @@ pytestmark = [
 A, B = VmId(240010), VmId(240011)
 BRIDGE = "odt-heal0"
 CONTAINER = ContainerId("ca5e" * 16)
-SOON_S = 3.0
+SOON_S = 5.0
 """Bound of the tests on a loaded machine; an idle one needs some 0.2 s."""
 Damage = Callable[[PrivateAgent], object]
 
