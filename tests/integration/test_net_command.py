@@ -20,6 +20,8 @@ from tests.support.engine import PrivateEngine
 from tests.support.registry import PrivateRegistry
 from tests.support.waiting import eventually
 
+from onedock.lab.opennebula.states import VmState
+
 pytestmark = [
     pytest.mark.root,
     pytest.mark.engine,
@@ -142,6 +144,7 @@ AR=[TYPE="ETHER", SIZE="20"]"""
                 assert nic["fault"] is None
                 assert nic["leased"].startswith("10.5.0.20/24 from ")
                 await cloud.action(vm, "poweroff-hard")
+                await cloud.reaches(vm, VmState.POWEROFF)
                 await eventually(lambda: not server.leases(), within=20, what="the lease is given back")
         finally:
             cloud.engine.run_in_netns(["ip", "address", "del", "10.5.0.1/24", "dev", BRIDGE])
