@@ -144,6 +144,9 @@ class World:
                 ipv6 = dict(link.ipv6).get("disable_ipv6") == 0
                 connected = link.connected | set(map(_subnet, link.addresses)) | ({LINK_LOCAL} if ipv6 else set())
                 self.inner[name] = replace(link, up=True, carrier=True, connected=connected, link_local=ipv6)
+            case steps.SetIpv4(name, key, value):
+                sysctls = tuple((dict(self.inner[name].ipv4) | {key: value}).items())
+                self.inner[name] = replace(self.inner[name], ipv4=sysctls)
             case steps.SetIpv6(name, key, value):
                 self._set_ipv6(name, key, value)
             case steps.AddConnected(name, destination):

@@ -27,12 +27,8 @@ _SYSCTL = (
     ("ipv6/conf/all/ndisc_notify", "1"),
     # Without it, the kernel takes all other addresses of a subnet away together with the first.
     ("ipv4/conf/all/promote_secondaries", "1"),
-    # Of several NICs in one subnet, each answers for its own addresses only: others could not take the answer.
-    ("ipv4/conf/all/arp_ignore", "1"),
-    ("ipv4/conf/all/arp_announce", "2"),
     # Links are born with it: a router on the network configures those NICs only that are told to listen.
     ("ipv6/conf/default/accept_ra", "0"),
-    ("ipv6/conf/default/autoconf", "0"),
 )
 
 _directory_lock = threading.Lock()

@@ -17,6 +17,7 @@ BRIDGE_GROUP = 0x7FFFFFFF
 """The link group of what VMs share: bridges and uplinks."""
 BRIDGE_ALIAS = "onedock"
 IPV6_SYSCTLS = ("accept_ra", "autoconf", "disable_ipv6")
+IPV4_SYSCTLS = ("arp_ignore", "arp_announce")
 
 
 def vm_group(vm: VmId) -> int:
@@ -98,6 +99,7 @@ class InnerLink:
     """Whether it has an IPv6 address of its link."""
     ipv6: tuple[tuple[str, int], ...] = ()
     """Sysctls of the link by name; none without IPv6."""
+    ipv4: tuple[tuple[str, int], ...] = (("arp_ignore", 0), ("arp_announce", 0))
     limited: bool = False
     bucket: TokenBucket | None = None
     """As for ``HostLink``."""

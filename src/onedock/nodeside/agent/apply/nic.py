@@ -29,6 +29,8 @@ def apply_to_nic(kernel: Kernel, step: steps.NicStep) -> None:
             _address(kernel, "add", name, address)
         case steps.RaiseNic(name):
             kernel.inner.link("set", ifname=name, state="up")
+        case steps.SetIpv4(name, key, value):
+            namespaces.sysctl(f"ipv4/conf/{name}/{key}", str(value))
         case steps.SetIpv6(name, key, value):
             namespaces.sysctl(f"ipv6/conf/{name}/{key}", str(value))
         case _:

@@ -9,13 +9,13 @@ from onedock.reconcilers.model import Nic
 from onedock.reconcilers.nic_parts import Method
 
 _SYSCTLS: Mapping[Method, Mapping[str, int]] = {
-    Method.STATIC: {"disable_ipv6": 0, "accept_ra": 0, "autoconf": 0},
+    Method.STATIC: {"disable_ipv6": 0, "accept_ra": 0},
     # 2: also of a guest that forwards.
     Method.AUTO: {"disable_ipv6": 0, "accept_ra": 2, "autoconf": 1},
     Method.DISABLE: {"disable_ipv6": 1},
     Method.SKIP: {},
 }
-NEW = {"disable_ipv6": 0, "accept_ra": 0, "autoconf": 0}
+NEW = {"disable_ipv6": 0, "accept_ra": 0, "autoconf": 1}
 """What a NIC is born with (see ``namespaces``)."""
 
 

@@ -6,6 +6,7 @@ from itertools import chain
 from onedock.nodeside.agent.plan.bridge import plan_bridge, plan_phydev, plan_released
 from onedock.nodeside.agent.plan.methods import plan_ipv6, plan_link_local
 from onedock.nodeside.agent.plan.nic import Pair, as_created, find_pair, plan_addresses, plan_veth
+from onedock.nodeside.agent.plan.overlap import plan_overlap
 from onedock.nodeside.agent.plan.ovs import plan_switch, plan_switch_port
 from onedock.nodeside.agent.plan.routes import plan_routes
 from onedock.nodeside.agent.plan.rules import plan_rules
@@ -15,7 +16,7 @@ from onedock.nodeside.agent.plan.uplink import plan_uplink
 from onedock.nodeside.agent.seen import InnerLink, Seen, vm_group
 from onedock.nodeside.agent.steps import CreateNamespace, DeleteHostLink, RaiseLoopback, RaiseNic, Step
 from onedock.reconcilers.errors import TerminalError
-from onedock.reconcilers.model import Network, Nic, VmId
+from onedock.reconcilers.model import Network, Nic
 from onedock.reconcilers.nic_parts import Method, Switch
 
 
@@ -35,7 +36,7 @@ def plan(wanted: Network, seen: Seen, earlier: Network | None = None) -> tuple[S
     steps.extend(_plan_node(wanted, seen))
     steps.extend(_plan_deletions(wanted, seen, {pair[0].name for pair in pairs.values() if pair is not None}))
     for nic in wanted.nics:
-        steps.extend(_plan_plugged(wanted.vm, nic, seen, pairs[nic.index]))
+        steps.extend(_plan_plugged(wanted, nic, seen, pairs[nic.index]))
     steps.extend(plan_rules(wanted, seen, is_new=None in pairs.values()))
     for nic in wanted.nics:
         inner = _inner(nic, pairs[nic.index], seen)
@@ -50,15 +51,16 @@ def _inner(nic: Nic, pair: Pair | None, seen: Seen) -> InnerLink:
     return pair[1] if pair is not None else as_created(nic, seen)
 
 
-def _plan_plugged(vm: VmId, nic: Nic, seen: Seen, pair: Pair | None) -> Iterator[Step]:
+def _plan_plugged(wanted: Network, nic: Nic, seen: Seen, pair: Pair | None) -> Iterator[Step]:
     """All of a NIC that may be there while it is still down: nothing passes that is not limited and filtered."""
     host, inner = pair[0] if pair is not None else None, _inner(nic, pair, seen)
-    yield from plan_veth(vm, nic, seen, pair)
-    yield from plan_switch_port(vm, nic, seen, host)
+    yield from plan_veth(wanted.vm, nic, seen, pair)
+    yield from plan_switch_port(wanted.vm, nic, seen, host)
     yield from plan_trunk_port(nic, host)
     ipv6, addresses = plan_ipv6(nic, inner), plan_addresses(nic, inner)
     # What is switched off has lost its addresses already, what is switched on can only then have some.
     yield from chain(addresses, ipv6) if nic.method6 is Method.DISABLE else chain(ipv6, addresses)
+    yield from plan_overlap(wanted, nic, inner)
     yield from plan_limits(nic, host, inner)
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from pyroute2 import IPRoute
 
-from onedock.nodeside.agent.reading.links import IFF_UP, dump, limited
-from onedock.nodeside.agent.seen import IPV6_SYSCTLS, InnerLink
+from onedock.nodeside.agent.reading.links import IFF_UP, SKIP_STATISTICS, dump, limited
+from onedock.nodeside.agent.seen import IPV4_SYSCTLS, IPV6_SYSCTLS, InnerLink
 
 LOOPBACK = 1
 """Index of ``lo``, the same in every namespace."""
@@ -33,21 +33,24 @@ class Inside:
 
 def read_inside(inner: IPRoute) -> Inside:
     """Three dumps, whatever the number of links."""
-    answers = dump(inner.get_links)
+    answers = dump(lambda: inner.get_links(ext_mask=SKIP_STATISTICS))
     addresses = dump(inner.get_addr)
     routes = dump(lambda: inner.get_routes(table=_TABLE_MAIN))
+    links = [answer for answer in answers if answer["index"] != LOOPBACK]
     return Inside(
         loopback_up=any(answer["index"] == LOOPBACK and answer["flags"] & IFF_UP for answer in answers),
-        links=tuple(_inner_link(answer, addresses, routes) for answer in answers if answer["index"] != LOOPBACK),
+        links=tuple(_inner_link(link, addresses, routes, several=len(links) > 1) for link in links),
     )
 
 
-def _inner_link(answer: Any, addresses: list[Any], routes: list[Any]) -> InnerLink:
+def _inner_link(answer: Any, addresses: list[Any], routes: list[Any], *, several: bool) -> InnerLink:
     index = answer["index"]
     own_addresses = [one for one in addresses if one["index"] == index]
     own_routes = [one for one in routes if one.get("oif") == index]
     static = [one for one in own_routes if one["proto"] in _STATIC and one.get("gateway")]
     ipv6 = answer.get(("af_spec", "AF_INET6", "IFLA_INET6_CONF"))
+    # Among others only, it matters how a NIC takes part in ARP.
+    ipv4 = answer.get(("af_spec", "AF_INET")) if several else None
     return InnerLink(
         name=answer.get("ifname"),
         index=index,
@@ -67,6 +70,7 @@ def _inner_link(answer: Any, addresses: list[Any], routes: list[Any]) -> InnerLi
         ),
         link_local=any(one["family"] == _INET6 and one["scope"] == _SCOPE_LINK for one in own_addresses),
         ipv6=tuple((key, ipv6[key]) for key in IPV6_SYSCTLS) if ipv6 else (),
+        ipv4=tuple((key, ipv4[key]) for key in IPV4_SYSCTLS) if ipv4 else (),
         limited=limited(answer),
     )
 

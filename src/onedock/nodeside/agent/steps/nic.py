@@ -76,6 +76,24 @@ class SetIpv6:
     value: int
 
 
+@dataclass(frozen=True, slots=True)
+class SetIpv4:
+    """Set how a NIC takes part in IPv4: one of its sysctls, such as ``arp_ignore``."""
+
+    name: str
+    key: str
+    value: int
+
+
 NicStep = (
-    CreateNamespace | RaiseLoopback | CreateVeth | SetMac | SetMtu | RemoveAddress | AddAddress | RaiseNic | SetIpv6
+    CreateNamespace
+    | RaiseLoopback
+    | CreateVeth
+    | SetMac
+    | SetMtu
+    | RemoveAddress
+    | AddAddress
+    | RaiseNic
+    | SetIpv6
+    | SetIpv4
 )
