@@ -18,7 +18,7 @@ from tests.support import processes
 
 from bench.documents import BenchVm, vm_document
 from bench.opennebula import ACTIVE, RUNNING
-from onedock.config.settings import ContainerSettings
+from onedock.config.settings import ContainerSettings, NetworkSettings
 from onedock.controller.documents import parse_vm
 from onedock.controller.spec import build_spec
 from onedock.controller.xml import parse_xml
@@ -64,7 +64,13 @@ def simulated_vms(vms: int, nodes: int) -> list[BenchVm]:
 def spec_of(vm: BenchVm) -> VmSpec:
     """What the controller makes of the VM's document."""
     document = parse_vm(parse_xml(vm_document(vm, ACTIVE, RUNNING)))
-    return build_spec(document, node=NodeName(vm.node), image_attributes={}, settings=ContainerSettings())
+    return build_spec(
+        document,
+        node=NodeName(vm.node),
+        image_attributes={},
+        settings=ContainerSettings(),
+        networks_settings=NetworkSettings(),
+    )
 
 
 def container_id(vm: BenchVm) -> str:
