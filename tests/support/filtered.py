@@ -42,7 +42,7 @@ class FilteredVm:
                 stack.callback(_ip, "netns", "del", namespace)
                 _ip("-n", namespace, "link", "set", "lo", "up")
             inside(self.node, partial(namespaces.sysctl, "ipv6/conf/default/disable_ipv6", "1"))
-            _ip("-n", self.node, "link", "add", "br0", "type", "bridge")
+            _ip("-n", self.node, "link", "add", "br0", "type", "bridge", "mcast_snooping", "0")
             _ip("-n", self.node, "link", "set", "br0", "up")
             self._plug(self.host_name, self.vm, "eth0", self.mac)
             self._plug("peer", self.peer, "peer", PEER_MAC)
