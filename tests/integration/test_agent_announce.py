@@ -16,7 +16,7 @@ from tests.support.leaks import assert_nothing_leaked, snapshot
 from tests.support.waiting import eventually
 
 from onedock.nodeside.agent import namespaces
-from onedock.nodeside.agent.frames import Claim, claim
+from onedock.nodeside.agent.neighbours.frames import Claim, claim
 from onedock.nodeside.remote import AgentClient
 from onedock.reconcilers.errors import NotFoundError, TerminalError
 from onedock.reconcilers.model import Network, Nic, VmId

@@ -39,7 +39,7 @@ READER = """
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pydantic import TypeAdapter
-from onedock.nodeside.agent import path
+from onedock.nodeside.agent.path import ways as path
 from onedock.reconcilers.model import Network
 thread = ThreadPoolExecutor(1)
 for line in sys.stdin.buffer:

@@ -9,7 +9,7 @@ from pyroute2.netlink.rtnl.ndmsg import ndmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 from pyroute2.netlink.rtnl.tcmsg import tcmsg
 
-from onedock.nodeside.agent.notices import Notice, parse
+from onedock.nodeside.agent.healing.notices import Notice, parse
 from onedock.nodeside.heals import Cause
 
 NEWLINK, DELLINK, NEWADDR, DELADDR, NEWROUTE, DELROUTE, DELNEIGH, NEWQDISC, DELQDISC = (

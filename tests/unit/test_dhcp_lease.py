@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onedock.nodeside.agent.dhcp_client import SCRIPT
-from onedock.nodeside.agent.dhcp_lease import LONGEST_S, BadLeaseError, Lease, parse_lease, parse_record
+from onedock.nodeside.agent.dhcp.client import SCRIPT
+from onedock.nodeside.agent.dhcp.lease import LONGEST_S, BadLeaseError, Lease, parse_lease, parse_record
 
 NOW = 1_000_000.0
 BOUND = {

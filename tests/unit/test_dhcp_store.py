@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from onedock.nodeside.agent.dhcp_lease import Lease
-from onedock.nodeside.agent.dhcp_store import Kept, LeaseStore
+from onedock.nodeside.agent.dhcp.lease import Lease
+from onedock.nodeside.agent.dhcp.store import Kept, LeaseStore
 from onedock.reconcilers.model import VmId
 
 KEY = (VmId(42), 1)

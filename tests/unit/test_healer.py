@@ -8,7 +8,7 @@ from typing import Any
 from structlog.testing import capture_logs
 from tests.support.clock import run
 
-from onedock.nodeside.agent.healing import Healer
+from onedock.nodeside.agent.healing.healer import Healer
 from onedock.nodeside.heals import Cause
 from onedock.reconcilers.errors import TransientError
 from onedock.reconcilers.model import VmId

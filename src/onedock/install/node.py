@@ -15,7 +15,7 @@ from onedock.install.json_text import JsonTextError, load, set_member
 from onedock.install.steps import ROOT, InstallError, Steps, decode, encode, replace
 from onedock.install.system import System
 from onedock.nodeside import runtime as wrapper
-from onedock.nodeside.agent.dhcp_client import find_program
+from onedock.nodeside.agent.dhcp.client import find_program
 
 _PROGRAMS = (("onedock-runtime", 0o755), ("patch_bundle.py", 0o644))
 _LABEL = "org.onedock.vm"

@@ -13,7 +13,7 @@ from typing import Any
 
 from onedock import __version__
 from onedock.nodeside.agent.cgroups import cgroup_version
-from onedock.nodeside.agent.dhcp_client import find_program
+from onedock.nodeside.agent.dhcp.client import find_program
 from onedock.nodeside.agent.firewall import kernel
 from onedock.nodeside.agent.firewall.ruleset import guard_of_loopback
 from onedock.nodeside.checkup import Checkup

@@ -11,18 +11,21 @@ from typing import ParamSpec, TypeVar
 
 import structlog
 
-from onedock.nodeside.agent import conflicts, lost, namespaces, needs, netlink, path
-from onedock.nodeside.agent.announce import announce, newly_placed
+from onedock.nodeside.agent import namespaces, netlink
 from onedock.nodeside.agent.describe import describe
-from onedock.nodeside.agent.dhcp import DhcpClients
-from onedock.nodeside.agent.healing import Healer
+from onedock.nodeside.agent.dhcp.clients import DhcpClients
+from onedock.nodeside.agent.healing import lost, needs
+from onedock.nodeside.agent.healing.healer import Healer
+from onedock.nodeside.agent.healing.watch import Watch
 from onedock.nodeside.agent.locks import NamedLocks
+from onedock.nodeside.agent.neighbours import conflicts
+from onedock.nodeside.agent.neighbours.announce import announce, newly_placed
+from onedock.nodeside.agent.path import ways as path
 from onedock.nodeside.agent.seen import Seen
 from onedock.nodeside.agent.steps import Step
 from onedock.nodeside.agent.steps.words import in_words
 from onedock.nodeside.agent.store import Kept, Store, write_atomically
 from onedock.nodeside.agent.validate import check_container, check_network, check_vm
-from onedock.nodeside.agent.watch import Watch
 from onedock.nodeside.heals import Cause
 from onedock.reconcilers.errors import NotFoundError, OnedockError, TerminalError, TransientError
 from onedock.reconcilers.model import ContainerId, Network, Nic, ObservedNetwork, VmId, namespace_name

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import structlog
 
 from onedock.nodeside.agent import namespaces
-from onedock.nodeside.agent.frames import OVERRIDE, Address, Arp, Neighbour, arp, neighbour, target_mac
+from onedock.nodeside.agent.neighbours.frames import OVERRIDE, Address, Arp, Neighbour, arp, neighbour, target_mac
 from onedock.nodeside.agent.steps import AddAddress, CreateVeth, PlugIn, RaiseHostLink, RaiseNic, SetMac, Step
 from onedock.reconcilers.model import Network, Nic, VmId, namespace_name
 

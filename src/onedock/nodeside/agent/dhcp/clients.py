@@ -18,11 +18,11 @@ from pathlib import Path
 import structlog
 from pyroute2.netlink.exceptions import NetlinkError
 
-from onedock.nodeside.agent import dhcp_client, dhcp_kernel
-from onedock.nodeside.agent.dhcp_client import ClientRun
-from onedock.nodeside.agent.dhcp_kernel import Link
-from onedock.nodeside.agent.dhcp_lease import BadLeaseError, Lease, parse_lease
-from onedock.nodeside.agent.dhcp_store import Kept, Key, LeaseStore
+from onedock.nodeside.agent.dhcp import client, kernel
+from onedock.nodeside.agent.dhcp.client import ClientRun
+from onedock.nodeside.agent.dhcp.kernel import Link
+from onedock.nodeside.agent.dhcp.lease import BadLeaseError, Lease, parse_lease
+from onedock.nodeside.agent.dhcp.store import Kept, Key, LeaseStore
 from onedock.reconcilers.model import Network, Nic, VmId
 from onedock.reconcilers.nic_parts import Method
 from onedock.reconcilers.path import NicPath
@@ -64,7 +64,7 @@ class DhcpClients:
         self._clients: dict[Key, _Client] = {}
         self._closed = False
         self._script = directory / "event"
-        self._script.write_text(dhcp_client.SCRIPT)
+        self._script.write_text(client.SCRIPT)
         self._script.chmod(0o700)
         for key in self._store:
             _end_stray(self._store.get(key))
@@ -169,7 +169,7 @@ class DhcpClients:
 
     async def _run_once(self, key: Key, client: _Client) -> bool:
         """Run the client until it ends; returns whether it had a lease."""
-        if not dhcp_client.find_program():
+        if not client.find_program():
             client.trouble = _NO_PROGRAM
             return False
         wish = client.lease.ip if client.lease is not None else ""
@@ -219,10 +219,10 @@ class DhcpClients:
         self._store.forget(key)
 
     async def _settle(self, vm: VmId, nic: Nic, lease: Lease | None) -> Link | None:
-        """See ``dhcp_kernel.settle``; a link that went meanwhile is as one that is not there."""
+        """See ``kernel.settle``; a link that went meanwhile is as one that is not there."""
         loop = asyncio.get_running_loop()
         try:
-            return await loop.run_in_executor(self._threads, dhcp_kernel.settle, vm, nic, lease)
+            return await loop.run_in_executor(self._threads, kernel.settle, vm, nic, lease)
         except (NetlinkError, OSError) as error:
             log.warning("lease cannot be set", vm=vm, nic=nic.name, error=str(error))
             return None

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from onedock.nodeside.agent import namespaces
-from onedock.nodeside.agent.dhcp_lease import parse_record
+from onedock.nodeside.agent.dhcp.lease import parse_record
 from onedock.reconcilers.model import VmId, namespace_name
 
 SCRIPT = """#!/bin/sh

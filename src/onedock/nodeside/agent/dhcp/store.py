@@ -8,7 +8,7 @@ from pathlib import Path
 import structlog
 from pydantic import TypeAdapter, ValidationError
 
-from onedock.nodeside.agent.dhcp_lease import Lease
+from onedock.nodeside.agent.dhcp.lease import Lease
 from onedock.nodeside.agent.store import write_atomically
 from onedock.reconcilers.model import VmId
 

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from onedock.nodeside.agent import namespaces
-from onedock.nodeside.agent.notices import Notice
-from onedock.nodeside.agent.subscription import Subscription, sockets_of_node, sockets_of_vm
+from onedock.nodeside.agent.healing.notices import Notice
+from onedock.nodeside.agent.healing.subscription import Subscription, sockets_of_node, sockets_of_vm
 from onedock.nodeside.heals import Cause
 from onedock.reconcilers.model import VmId, namespace_name
 

@@ -13,7 +13,7 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from onedock.nodeside.agent import namespaces
-from onedock.nodeside.agent.dhcp_lease import Lease
+from onedock.nodeside.agent.dhcp.lease import Lease
 from onedock.nodeside.agent.reading import dump
 from onedock.reconcilers.model import Nic, VmId, namespace_name
 

@@ -17,7 +17,7 @@ from typing import Any
 from pyroute2 import IPRoute
 
 from onedock.nodeside.agent import namespaces
-from onedock.nodeside.agent.frames import Arp, Claim, arp, claim
+from onedock.nodeside.agent.neighbours.frames import Arp, Claim, arp, claim
 from onedock.reconcilers.model import Network, Nic, VmId, namespace_name
 
 _ETH_P_ALL = 3

@@ -16,7 +16,7 @@ from onedock.nodeside.agent.firewall import kernel
 from onedock.nodeside.agent.firewall.host import is_watched, table_name
 from onedock.nodeside.agent.firewall.vm import TABLE, is_filtered
 from onedock.nodeside.agent.kernel import Kernel
-from onedock.nodeside.agent.path_links import Links
+from onedock.nodeside.agent.path.links import Links
 from onedock.reconcilers.errors import TransientError
 from onedock.reconcilers.model import Network, Nic, namespace_name
 from onedock.reconcilers.nic_parts import Vlan, Vxlan

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
-from onedock.nodeside.agent.notices import Notice, parse
+from onedock.nodeside.agent.healing.notices import Notice, parse
 from onedock.nodeside.heals import Cause
 
 _LINK, _NEIGHBOUR, _TC, _IPV4_ADDRESS, _IPV4_ROUTE, _IPV6_ADDRESS, _IPV6_ROUTE = 1, 3, 4, 5, 7, 9, 11

@@ -1,0 +1,1 @@
+"""The way of a NIC's frames to the wire, read hop by hop."""
