@@ -48,6 +48,8 @@ class FilteredVm:
             self._plug("peer", self.peer, "peer", PEER_MAC)
             for address in (f"{PEER4}/24", f"{PEER6}/64"):
                 _ip("-n", self.peer, "addr", "add", address, "dev", "peer", *(["nodad"] if ":" in address else []))
+            # A port forwards only once the kernel has seen to it that both ends are up.
+            processes.wait_until(self._forwards, within=10, what="the bridge forwards")
             self._stack = stack.pop_all()
         return self
 
@@ -59,6 +61,15 @@ class FilteredVm:
         _ip("-n", self.node, *veth)
         _ip("-n", self.node, "link", "set", port, "master", "br0", "up")
         _ip("-n", namespace, "link", "set", name, "up")
+
+    def _forwards(self) -> bool:
+        shown = subprocess.run(
+            ["ip", "-n", self.node, "-details", "link", "show", "type", "veth"],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        return shown.stdout.count("state forwarding") == 2
 
     def nic(self, **changes: object) -> Nic:
         """The VM's NIC; what is changed must not be its names."""

@@ -18,7 +18,8 @@ from pathlib import Path
 import structlog
 from pyroute2.netlink.exceptions import NetlinkError
 
-from onedock.nodeside.agent.dhcp import client, kernel
+from onedock.nodeside.agent.dhcp import client as dhcp_client
+from onedock.nodeside.agent.dhcp import kernel
 from onedock.nodeside.agent.dhcp.client import ClientRun
 from onedock.nodeside.agent.dhcp.kernel import Link
 from onedock.nodeside.agent.dhcp.lease import BadLeaseError, Lease, parse_lease
@@ -64,7 +65,7 @@ class DhcpClients:
         self._clients: dict[Key, _Client] = {}
         self._closed = False
         self._script = directory / "event"
-        self._script.write_text(client.SCRIPT)
+        self._script.write_text(dhcp_client.SCRIPT)
         self._script.chmod(0o700)
         for key in self._store:
             _end_stray(self._store.get(key))
@@ -169,7 +170,7 @@ class DhcpClients:
 
     async def _run_once(self, key: Key, client: _Client) -> bool:
         """Run the client until it ends; returns whether it had a lease."""
-        if not client.find_program():
+        if not dhcp_client.find_program():
             client.trouble = _NO_PROGRAM
             return False
         wish = client.lease.ip if client.lease is not None else ""
