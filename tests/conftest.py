@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator
 
-import hypothesis  # noqa: F401 - its plugin imports it for the summary, and that late import can fail in Python 3.11
+import hypothesis
 import pytest
 from tests.support import engine as engines
 from tests.support import registry as registries
@@ -17,6 +17,10 @@ from tests.support.registry import PrivateRegistry
 def pytest_configure(config: pytest.Config) -> None:
     """Tests of what this kernel lacks run in a guest, whose pytest comes by here as well."""
     config.pluginmanager.register(Reporter(config) if WIRE in os.environ else InGuest())
+    # The same examples in every run, however busy the machine is. The import is here and not left to Hypothesis' plugin:
+    # it has it late, for the summary, and that can fail in Python 3.11.
+    hypothesis.settings.register_profile("onedock", deadline=None, derandomize=True)
+    hypothesis.settings.load_profile("onedock")
 
 
 @pytest.fixture(scope="session", autouse=True)

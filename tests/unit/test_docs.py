@@ -1,5 +1,7 @@
 """README.md and docs/ name only what exists; and the check of that finds what does not."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,7 +20,9 @@ def problems(directory: Path, page: str, *, index: str = MAP) -> list[str]:
 
 
 def test_the_documents_are_right() -> None:
-    assert check(ROOT) == []
+    """In a process of its own: in one with Hypothesis' callback of the collector, Python 3.11 may fail to parse."""
+    done = subprocess.run([sys.executable, ROOT / "scripts/check_docs.py"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_what_exists_is_no_problem(tmp_path: Path) -> None:
