@@ -17,8 +17,8 @@ from tests.support.registry import PrivateRegistry
 def pytest_configure(config: pytest.Config) -> None:
     """Tests of what this kernel lacks run in a guest, whose pytest comes by here as well."""
     config.pluginmanager.register(Reporter(config) if WIRE in os.environ else InGuest())
-    # The same examples in every run, however busy the machine is. The import is here and not left to Hypothesis' plugin:
-    # it has it late, for the summary, and that can fail in Python 3.11.
+    # The same examples in every run, however busy the machine is. Hypothesis' plugin would import it late, for the
+    # summary, and that can fail in Python 3.11.
     hypothesis.settings.register_profile("onedock", deadline=None, derandomize=True)
     hypothesis.settings.load_profile("onedock")
 
