@@ -55,7 +55,7 @@ NO_VSOCK = {"names": ["socket"], "action": ALLOW, "args": [{"index": 0, "value":
 @pytest.mark.parametrize(
     "rules",
     [
-        [{"names": ["read", "socket", "socketcall"], "action": ALLOW}],
+        [{"names": ["read", "socket", "socketcall", "io_uring_setup"], "action": ALLOW}],
         [{"names": ["read", "socketcall"], "action": ALLOW, "args": None}, NO_VSOCK],
     ],
     ids=["engine 20.10", "engine 28"],

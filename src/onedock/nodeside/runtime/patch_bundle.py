@@ -30,8 +30,9 @@ five. A plain comparison would see 64 bits, of which the kernel takes 32.
 AF_XDP (44) sends frames past every filter of the VM's namespace; newer engines refuse AF_VSOCK (40), which reaches the
 hypervisor below the node, but by a plain comparison.
 """
-_SOCKET_CALLS = frozenset({"socket", "socketcall"})
-"""``socketcall`` of 32-bit programs older than Linux 4.3 has the family in memory, where no filter sees it."""
+_NEVER = frozenset({"socketcall", "io_uring_setup", "io_uring_enter", "io_uring_register"})
+"""They have the family in memory, where no filter sees it: ``socketcall``, of 32-bit programs older than Linux 4.3, and
+io_uring, which newer engines refuse too."""
 
 
 class RefusalError(Exception):
@@ -82,11 +83,11 @@ def without_frame_sockets(profile: dict[str, Any]) -> dict[str, Any]:
     rules, general = [], False
     for rule in profile.get("syscalls") or []:
         conditions = rule.get("args") or []
-        names = _SOCKET_CALLS.intersection(rule.get("names") or ())
         plain = all(condition.get("index") == 0 and condition.get("op") == "SCMP_CMP_NE" for condition in conditions)
-        if names and plain and rule.get("action") == "SCMP_ACT_ALLOW":
+        if plain and rule.get("action") == "SCMP_ACT_ALLOW":
+            names = rule.get("names") or ()
             general = general or "socket" in names
-            rule = {**rule, "names": [name for name in rule["names"] if name not in _SOCKET_CALLS]}
+            rule = {**rule, "names": [name for name in names if name != "socket" and name not in _NEVER]}
         if rule.get("names"):
             rules.append(rule)
     return {**profile, "syscalls": [*rules, *_SOCKETS]} if general else profile
