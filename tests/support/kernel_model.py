@@ -1,13 +1,13 @@
 """The pure twin of kernel and ``apply``: what becomes of what was seen when a plan is carried out."""
 
 from dataclasses import replace
-from ipaddress import ip_interface
+from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any, assert_never
 
 from onedock.nodeside.agent import steps
 from onedock.nodeside.agent.plan.methods import NEW
 from onedock.nodeside.agent.plan.routes import LINK_LOCAL
-from onedock.nodeside.agent.seen import BRIDGE_GROUP, HostLink, InnerLink, Seen, TokenBucket, vm_group
+from onedock.nodeside.agent.seen import BRIDGE_GROUP, HostLink, InnerLink, Seen, SourceRoute, TokenBucket, vm_group
 from onedock.reconcilers.model import VmId
 
 
@@ -22,6 +22,7 @@ class World:
         self.host = dict(seen.host)
         self.own = seen.own_addresses
         self.rules = dict(seen.rules)
+        self.source_rules = seen.source_rules
         self._next = 1000
 
     def seen(self) -> Seen:
@@ -30,7 +31,7 @@ class World:
             if link.kind in {"vlan", "vxlan"} and link.group == BRIDGE_GROUP and link.master is not None:
                 uplinks[link.master] = uplinks.get(link.master, frozenset()) | {link.name}
         inner, host, rules = tuple(self.inner.values()), dict(self.host), dict(self.rules)
-        return Seen(self.namespace, self.loopback_up, inner, host, uplinks, self.own, rules=rules)
+        return Seen(self.namespace, self.loopback_up, inner, self.source_rules, host, uplinks, self.own, rules=rules)
 
     def apply(self, step: steps.Step) -> None:
         match step:
@@ -131,6 +132,19 @@ class World:
                 self._check_route(name, gateway, onlink=onlink)
                 link = self.inner[name]
                 self.inner[name] = replace(link, gateways=(*link.gateways, (gateway, metric)))
+            case steps.AddSourceRoute(name, table, destination, gateway, onlink):
+                self._add_source_route(name, (table, destination, gateway), onlink=onlink)
+            case steps.RemoveSourceRoute(name, table, destination, gateway):
+                link = self.inner[name]
+                assert (table, destination, gateway) in link.source_routes
+                rest_from = link.source_routes - {(table, destination, gateway)}
+                self.inner[name] = replace(link, source_routes=rest_from)
+            case steps.AddSourceRule(source, table):
+                assert (source, table) not in self.source_rules
+                self.source_rules |= {(source, table)}
+            case steps.RemoveSourceRule(source, table):
+                assert (source, table) in self.source_rules
+                self.source_rules -= {(source, table)}
             case steps.ConfigureSwitch():
                 raise AssertionError("Open vSwitch has tests of its own")
             case steps.LoadRules(scope, ruleset):
@@ -185,6 +199,15 @@ class World:
         link = self.inner[name]
         subnets = set(map(_subnet, link.addresses)) | ({LINK_LOCAL} if link.link_local else set())
         self.inner[name] = replace(link, connected=link.connected & subnets)
+
+    def _add_source_route(self, name: str, route: SourceRoute, *, onlink: bool) -> None:
+        link, (table, destination, gateway) = self.inner[name], route
+        assert link.up, "the kernel takes no route over a link that is down"
+        assert all(one[:2] != (table, destination) for other in self.inner.values() for one in other.source_routes)
+        if gateway and not onlink:
+            near = [one for one in link.source_routes if one[0] == table and not one[2]]
+            assert any(ip_address(gateway) in ip_network(one[1]) for one in near)
+        self.inner[name] = replace(link, source_routes=link.source_routes | {route})
 
     def _check_route(self, name: str, gateway: str, *, onlink: bool) -> None:
         link = self.inner[name]

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from pyroute2.netlink.rtnl.fibmsg import fibmsg
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.ndmsg import ndmsg
@@ -12,17 +13,8 @@ from pyroute2.netlink.rtnl.tcmsg import tcmsg
 from onedock.nodeside.agent.healing.notices import Notice, parse
 from onedock.nodeside.heals import Cause
 
-NEWLINK, DELLINK, NEWADDR, DELADDR, NEWROUTE, DELROUTE, DELNEIGH, NEWQDISC, DELQDISC = (
-    16,
-    17,
-    20,
-    21,
-    24,
-    25,
-    29,
-    36,
-    37,
-)
+NEWLINK, DELLINK, NEWADDR, DELADDR, NEWROUTE, DELROUTE = 16, 17, 20, 21, 24, 25
+DELNEIGH, NEWRULE, DELRULE, NEWQDISC, DELQDISC = 29, 32, 33, 36, 37
 UP, RUNNING = 0x1, 0x10040
 
 
@@ -123,6 +115,8 @@ def test_a_lease_that_comes_or_is_prolonged_is_no_news() -> None:
         (DELROUTE, 2, 254, True),
         (NEWROUTE, 9, 254, False),
         (DELROUTE, 2, 255, False),
+        (NEWROUTE, 4, 252, True),
+        (DELROUTE, 4, 252, True),
     ],
     ids=[
         "static",
@@ -133,11 +127,18 @@ def test_a_lease_that_comes_or_is_prolonged_is_no_news() -> None:
         "of an address, gone",
         "by a router",
         "local",
+        "of a source",
+        "of a source, gone",
     ],
 )
 def test_routes_that_somebody_set_are_news(kind: int, protocol: int, table: int, told: bool) -> None:
     data = message(rtmsg, kind, family=2, table=table, proto=protocol, dst_len=0)
     assert [one.cause for one in parse(data)] == [Cause.ROUTE] * told
+
+
+@pytest.mark.parametrize("kind", [NEWRULE, DELRULE])
+def test_rules_for_sources_are_news(kind: int) -> None:
+    assert [one.cause for one in parse(message(fibmsg, kind, family=2, src_len=32))] == [Cause.ROUTE]
 
 
 def test_qdiscs_and_forwarding_entries_name_their_link() -> None:

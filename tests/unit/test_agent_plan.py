@@ -15,9 +15,11 @@ from onedock.nodeside.agent.plan.methods import NEW
 from onedock.nodeside.agent.seen import (
     BRIDGE_ALIAS,
     BRIDGE_GROUP,
+    SOURCE_TABLES,
     HostLink,
     InnerLink,
     Seen,
+    SourceRoute,
     TokenBucket,
     vm_alias,
     vm_group,
@@ -46,6 +48,7 @@ PRESENT = (
 REMOTES = st.frozensets(st.sampled_from(("192.0.2.3", "192.0.2.8")))
 METHODS = ((Method.STATIC, Method.STATIC), (Method.SKIP, Method.AUTO), (Method.DHCP, Method.DISABLE))
 TRUNKS = (TrunkPort((2, 3)), TrunkPort((3, 4), untagged=5), TrunkPort((1, 5), untagged=5), TrunkPort((), untagged=2))
+SOURCE_RULES = st.frozensets(st.sampled_from((("10.0.0.2", 1001), ("10.0.0.2", 1002), ("10.0.0.9", 1001))))
 GATEWAYS = ("10.0.0.254", "172.31.0.1", "2001:DB8::FF")
 
 
@@ -147,13 +150,19 @@ def worlds(draw: st.DrawFn) -> Seen:
                 addresses=tuple(map(str, map(ip_interface, draw(st.lists(st.sampled_from(ADDRESSES), unique=True))))),
                 gateways=tuple(draw(st.sampled_from(((), (("10.0.0.254", 100),), (("10.9.9.9", 7),))))),
                 routes=tuple(draw(st.sampled_from(((), (("10.8.0.0/16", "10.0.0.9", 100),))))),
+                source_routes=draw(st.frozensets(st.sampled_from(_in_table(SOURCE_TABLES + index)), max_size=2)),
                 ipv6=tuple(draw(st.sampled_from(((), NEW.items(), (NEW | {"accept_ra": 1}).items())))),
                 carrier=draw(st.booleans()),
                 limited=(limited := draw(st.booleans())),
                 bucket=draw(st.sampled_from((None, TokenBucket(10_000, 3036, 24288)))) if limited else None,
             )
         )
-    return World(VM, Seen(True, draw(st.booleans()), tuple(inner), host, own_addresses=own)).seen()
+    up, rules = draw(st.booleans()), draw(SOURCE_RULES)
+    return World(VM, Seen(True, up, tuple(inner), rules, host, own_addresses=own)).seen()
+
+
+def _in_table(table: int) -> tuple[SourceRoute, ...]:
+    return (table, "10.0.0.0/24", ""), (table, "0.0.0.0/0", "10.0.0.254"), (table, "::/0", "fe80::8")
 
 
 @given(networks(), worlds())
@@ -193,6 +202,39 @@ def test_a_new_vm_takes_one_message_for_its_veth() -> None:
         steps.RaiseNic("eth0"),
         steps.AddGateway("eth0", "10.0.0.254", 100, onlink=False),
     )
+
+
+def _for_sources(network: Network) -> list[steps.Step]:
+    of_sources = (steps.AddSourceRoute, steps.AddSourceRule, steps.SetIpv4)
+    return [step for step in plan(network, Seen()) if isinstance(step, of_sources)]
+
+
+def test_nics_in_overlapping_subnets_send_by_themselves_what_has_their_addresses() -> None:
+    first = replace(NIC, addresses=("10.0.0.1/16", "2001:db8::1/64"))
+    second = replace(
+        NIC,
+        index=1,
+        name="eth1",
+        host_name=f"one-{VM}-1",
+        addresses=("10.0.9.2/24",),
+        gateways=("172.31.0.1",),
+        routes=(Route("10.8.0.0/16", "10.0.9.8"),),
+    )
+    assert _for_sources(Network(VM, (first, second))) == [
+        steps.SetIpv4("eth0", "arp_ignore", 1),
+        steps.SetIpv4("eth0", "arp_announce", 2),
+        steps.SetIpv4("eth1", "arp_ignore", 1),
+        steps.SetIpv4("eth1", "arp_announce", 2),
+        steps.AddSourceRoute("eth0", 1000, "10.0.0.0/16", "", onlink=False),
+        steps.AddSourceRoute("eth0", 1000, "0.0.0.0/0", "10.0.0.254", onlink=False),
+        steps.AddSourceRoute("eth1", 1001, "10.0.9.0/24", "", onlink=False),
+        steps.AddSourceRoute("eth1", 1001, "0.0.0.0/0", "172.31.0.1", onlink=True),
+        steps.AddSourceRoute("eth1", 1001, "10.8.0.0/16", "10.0.9.8", onlink=False),
+        steps.AddSourceRule("10.0.0.1", 1000),
+        steps.AddSourceRule("10.0.9.2", 1001),
+    ]
+    apart = replace(second, addresses=("10.1.9.2/24",))
+    assert _for_sources(Network(VM, (first, apart))) == []
 
 
 @pytest.mark.parametrize(

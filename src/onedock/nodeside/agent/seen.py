@@ -16,8 +16,18 @@ from onedock.reconcilers.model import Nic, VmId
 BRIDGE_GROUP = 0x7FFFFFFF
 """The link group of what VMs share: bridges and uplinks."""
 BRIDGE_ALIAS = "onedock"
+SOURCE_TABLES = 1000
+"""The routing table of NIC 0 for what has its addresses as source; that of NIC 1 is the next one."""
+SOURCE_PRIORITY = 1000
+"""Of the rules that lead there; rules of other priorities are not ours."""
 IPV6_SYSCTLS = ("accept_ra", "autoconf", "disable_ipv6")
 IPV4_SYSCTLS = ("arp_ignore", "arp_announce")
+
+
+SourceRoute = tuple[int, str, str]
+"""(table, destination, gateway) of a route for packets of certain sources; a neighbour's gateway is empty."""
+SourceRule = tuple[str, int]
+"""(source address, table)."""
 
 
 def vm_group(vm: VmId) -> int:
@@ -95,6 +105,8 @@ class InnerLink:
     """(destination, gateway, metric) of other static routes."""
     connected: frozenset[str] = frozenset()
     """Subnets that the kernel has a route to because of an address."""
+    source_routes: frozenset[SourceRoute] = frozenset()
+    """All by this link in tables from ``SOURCE_TABLES`` on."""
     link_local: bool = False
     """Whether it has an IPv6 address of its link."""
     ipv6: tuple[tuple[str, int], ...] = ()
@@ -113,6 +125,8 @@ class Seen:
     loopback_up: bool = False
     inner: tuple[InnerLink, ...] = ()
     """Without the loopback."""
+    source_rules: frozenset[SourceRule] = frozenset()
+    """Of our priority; only looked at where they can matter."""
     host: Mapping[str, HostLink] = field(default_factory=dict)
     """Wanted bridges, physical devices, uplinks and host sides, and peers of ``inner``, as far as they exist."""
     uplinks: Mapping[str, frozenset[str]] = field(default_factory=dict)

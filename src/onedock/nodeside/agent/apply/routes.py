@@ -1,9 +1,11 @@
 """Routes of the VM's namespace."""
 
-from typing import assert_never
+from ipaddress import ip_address
+from typing import Any, assert_never
 
 from onedock.nodeside.agent import steps
 from onedock.nodeside.agent.kernel import Kernel
+from onedock.nodeside.agent.seen import SOURCE_PRIORITY
 
 _RTNH_F_ONLINK = 4
 _RTPROT_KERNEL, _RTPROT_STATIC = 2, 4
@@ -26,6 +28,14 @@ def apply_to_routes(kernel: Kernel, step: steps.RouteStep) -> None:
             _route(kernel, "add", name, destination, gateway, metric, onlink=onlink)
         case steps.AddConnected():
             _connect(kernel, step)
+        case steps.RemoveSourceRoute(name, table, destination, gateway):
+            _source_route(kernel, "del", name, table, destination, gateway, onlink=False)
+        case steps.AddSourceRoute(name, table, destination, gateway, onlink):
+            _source_route(kernel, "add", name, table, destination, gateway, onlink=onlink)
+        case steps.RemoveSourceRule(source, table):
+            _source_rule(kernel, "del", source, table)
+        case steps.AddSourceRule(source, table):
+            _source_rule(kernel, "add", source, table)
         case _:
             assert_never(step)
 
@@ -55,4 +65,32 @@ def _connect(kernel: Kernel, step: steps.AddConnected) -> None:
         oif=kernel.index(kernel.inner, step.name),
         proto=_RTPROT_KERNEL,
         **version4,
+    )
+
+
+def _source_route(
+    kernel: Kernel, command: str, name: str, table: int, destination: str, gateway: str, *, onlink: bool
+) -> None:
+    # Without scope, a route without gateway to neighbours would be one of the universe, which no gateway can be behind.
+    way: dict[str, Any] = {"gateway": gateway} if gateway else {"scope": _SCOPE_LINK}
+    kernel.inner.route(
+        command,
+        family=_FAMILY[":" in destination],
+        dst=destination,
+        oif=kernel.index(kernel.inner, name),
+        table=table,
+        proto=_RTPROT_STATIC,
+        flags=_RTNH_F_ONLINK if onlink else 0,
+        **way,
+    )
+
+
+def _source_rule(kernel: Kernel, command: str, source: str, table: int) -> None:
+    kernel.inner.rule(
+        command,
+        family=_FAMILY[":" in source],
+        src=source,
+        src_len=ip_address(source).max_prefixlen,
+        table=table,
+        priority=SOURCE_PRIORITY,
     )

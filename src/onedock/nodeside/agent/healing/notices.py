@@ -28,7 +28,8 @@ _IFF_UP = 0x1
 _AF_INET, _AF_BRIDGE, _AF_INET6 = 2, 7, 10
 _SCOPE_LINK = 253
 _IFA_F_PERMANENT = 0x80
-_TABLE_MAIN = 254
+_TABLE_COMPAT, _TABLE_MAIN = 252, 254
+"""RT_TABLE_COMPAT: a number above 255, such as those of the tables for sources."""
 _PROTO_KERNEL, _PROTO_BOOT, _PROTO_STATIC, _PROTO_DHCP = 2, 3, 4, 16
 _NFT_SUBSYSTEM, _NFT_MESSAGES, _NFT_NEWGEN = 10, 32, 15
 
@@ -100,9 +101,15 @@ def _address(gone: bool, body: bytes) -> Notice | None:
 
 def _route(gone: bool, body: bytes) -> Notice | None:
     _, _, _, _, table, protocol, _, _, _ = _ROUTE.unpack_from(body)
+    if table == _TABLE_COMPAT:
+        return Notice(Cause.ROUTE, gone=gone)
     # The kernel's own come with addresses, a lease's with it: they can only be missed.
     of_interest = protocol in {_PROTO_BOOT, _PROTO_STATIC} or (gone and protocol in {_PROTO_KERNEL, _PROTO_DHCP})
     return Notice(Cause.ROUTE, gone=gone) if table == _TABLE_MAIN and of_interest else None
+
+
+def _rule(gone: bool, _: bytes) -> Notice:
+    return Notice(Cause.ROUTE, gone=gone)
 
 
 def _forwarding(gone: bool, body: bytes) -> Notice:
@@ -141,8 +148,8 @@ def _text(value: bytes | None) -> str:
 
 
 _NEWLINK, _DELLINK, _NEWADDR, _DELADDR, _NEWROUTE, _DELROUTE = 16, 17, 20, 21, 24, 25
-_DELNEIGH, _NEWQDISC, _DELQDISC = 29, 36, 37
-_GOING = frozenset({_DELLINK, _DELADDR, _DELROUTE, _DELNEIGH, _DELQDISC})
+_DELNEIGH, _NEWRULE, _DELRULE, _NEWQDISC, _DELQDISC = 29, 32, 33, 36, 37
+_GOING = frozenset({_DELLINK, _DELADDR, _DELROUTE, _DELNEIGH, _DELRULE, _DELQDISC})
 _READERS: dict[int, Callable[[bool, bytes], Notice | None]] = {
     _NEWLINK: _link,
     _DELLINK: _link,
@@ -151,6 +158,8 @@ _READERS: dict[int, Callable[[bool, bytes], Notice | None]] = {
     _NEWROUTE: _route,
     _DELROUTE: _route,
     _DELNEIGH: _forwarding,
+    _NEWRULE: _rule,
+    _DELRULE: _rule,
     _NEWQDISC: _qdisc,
     _DELQDISC: _qdisc,
     **{_NFT_SUBSYSTEM << 8 | number: _table for number in range(_NFT_MESSAGES) if number != _NFT_NEWGEN},

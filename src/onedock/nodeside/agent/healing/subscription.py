@@ -12,7 +12,8 @@ from contextlib import suppress
 from onedock.nodeside.agent.healing.notices import Notice, parse
 from onedock.nodeside.heals import Cause
 
-_LINK, _NEIGHBOUR, _TC, _IPV4_ADDRESS, _IPV4_ROUTE, _IPV6_ADDRESS, _IPV6_ROUTE = 1, 3, 4, 5, 7, 9, 11
+_LINK, _NEIGHBOUR, _TC, _IPV4_ADDRESS, _IPV4_ROUTE, _IPV4_RULE = 1, 3, 4, 5, 7, 8
+_IPV6_ADDRESS, _IPV6_ROUTE, _IPV6_RULE = 9, 11, 19
 """Multicast groups of linux/rtnetlink.h."""
 _NFTABLES = 7
 """Multicast group of linux/netfilter/nfnetlink.h."""
@@ -114,7 +115,8 @@ def sockets_of_node() -> tuple[socket.socket, ...]:
 
 def sockets_of_vm() -> tuple[socket.socket, ...]:
     """What is said in the namespace of a VM, in which the calling thread stands."""
-    made = (_route((_LINK, _TC, _IPV4_ADDRESS, _IPV4_ROUTE, _IPV6_ADDRESS, _IPV6_ROUTE)), _filters())
+    of_addresses = (_IPV4_ADDRESS, _IPV4_ROUTE, _IPV4_RULE, _IPV6_ADDRESS, _IPV6_ROUTE, _IPV6_RULE)
+    made = (_route((_LINK, _TC, *of_addresses)), _filters())
     made[0].send(_ALL_LINKS)
     return made
 

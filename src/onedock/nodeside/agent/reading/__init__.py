@@ -56,7 +56,13 @@ def read(
     if inside is None:
         return seen
     inner_links = _with_buckets(inside.links, qdiscs)
-    return replace(seen, namespace=True, loopback_up=inside.loopback_up, inner=inner_links)
+    return replace(
+        seen,
+        namespace=True,
+        loopback_up=inside.loopback_up,
+        inner=inner_links,
+        source_rules=inside.source_rules,
+    )
 
 
 def _read_uplink(host: IPRoute, links: Links, nic: Nic) -> frozenset[str]:

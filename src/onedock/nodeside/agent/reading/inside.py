@@ -7,7 +7,14 @@ from typing import Any
 from pyroute2 import IPRoute
 
 from onedock.nodeside.agent.reading.links import IFF_UP, SKIP_STATISTICS, dump, limited
-from onedock.nodeside.agent.seen import IPV4_SYSCTLS, IPV6_SYSCTLS, InnerLink
+from onedock.nodeside.agent.seen import (
+    IPV4_SYSCTLS,
+    IPV6_SYSCTLS,
+    SOURCE_PRIORITY,
+    SOURCE_TABLES,
+    InnerLink,
+    SourceRule,
+)
 
 LOOPBACK = 1
 """Index of ``lo``, the same in every namespace."""
@@ -20,6 +27,7 @@ _PROTO_KERNEL = 2
 _STATIC = frozenset({3, 4})
 """Route protocols ``boot`` and ``static``: not learnt by router advertisements or DHCP."""
 _INET6 = 10
+_BITS = {False: 32, True: 128}
 _ANY = {False: "0.0.0.0", True: "::"}  # noqa: S104 - the default route's destination
 
 
@@ -29,24 +37,30 @@ class Inside:
 
     loopback_up: bool
     links: tuple[InnerLink, ...]
+    source_rules: frozenset[SourceRule]
 
 
 def read_inside(inner: IPRoute) -> Inside:
-    """Three dumps, whatever the number of links."""
+    """Three dumps, whatever the number of links; a fourth one where NICs can share a subnet, or could until now."""
     answers = dump(lambda: inner.get_links(ext_mask=SKIP_STATISTICS))
     addresses = dump(inner.get_addr)
-    routes = dump(lambda: inner.get_routes(table=_TABLE_MAIN))
-    links = [answer for answer in answers if answer["index"] != LOOPBACK]
+    routes = dump(inner.get_routes)
+    several = len(answers) > 2
+    links = tuple(
+        _inner_link(answer, addresses, routes, several=several) for answer in answers if answer["index"] != LOOPBACK
+    )
     return Inside(
         loopback_up=any(answer["index"] == LOOPBACK and answer["flags"] & IFF_UP for answer in answers),
-        links=tuple(_inner_link(link, addresses, routes, several=len(links) > 1) for link in links),
+        links=links,
+        source_rules=_source_rules(inner) if several or any(link.source_routes for link in links) else frozenset(),
     )
 
 
 def _inner_link(answer: Any, addresses: list[Any], routes: list[Any], *, several: bool) -> InnerLink:
     index = answer["index"]
     own_addresses = [one for one in addresses if one["index"] == index]
-    own_routes = [one for one in routes if one.get("oif") == index]
+    by_link = [one for one in routes if one.get("oif") == index]
+    own_routes = [one for one in by_link if one.get("table") == _TABLE_MAIN]
     static = [one for one in own_routes if one["proto"] in _STATIC and one.get("gateway")]
     ipv6 = answer.get(("af_spec", "AF_INET6", "IFLA_INET6_CONF"))
     # Among others only, it matters how a NIC takes part in ARP.
@@ -68,10 +82,23 @@ def _inner_link(answer: Any, addresses: list[Any], routes: list[Any], *, several
         connected=frozenset(
             _destination(one) for one in own_routes if one["proto"] == _PROTO_KERNEL and not one.get("gateway")
         ),
+        source_routes=frozenset(
+            (one.get("table"), _destination(one), _gateway(one) if one.get("gateway") else "")
+            for one in by_link
+            if one.get("table") >= SOURCE_TABLES
+        ),
         link_local=any(one["family"] == _INET6 and one["scope"] == _SCOPE_LINK for one in own_addresses),
         ipv6=tuple((key, ipv6[key]) for key in IPV6_SYSCTLS) if ipv6 else (),
         ipv4=tuple((key, ipv4[key]) for key in IPV4_SYSCTLS) if ipv4 else (),
         limited=limited(answer),
+    )
+
+
+def _source_rules(inner: IPRoute) -> frozenset[SourceRule]:
+    return frozenset(
+        (str(ipaddress.ip_address(one.get("src"))), one.get("table"))
+        for one in dump(inner.get_rules)
+        if one.get("priority") == SOURCE_PRIORITY and one["src_len"] == _BITS[one["family"] == _INET6]
     )
 
 

@@ -53,4 +53,52 @@ class AddConnected:
     """Address that packets get by this route, IPv4 only."""
 
 
-RouteStep = RemoveGateway | AddGateway | RemoveRoute | AddRoute | AddConnected
+@dataclass(frozen=True, slots=True)
+class RemoveSourceRoute:
+    """Remove a route for packets of certain sources."""
+
+    name: str
+    table: int
+    destination: str
+    gateway: str
+
+
+@dataclass(frozen=True, slots=True)
+class AddSourceRoute:
+    """Add a route for packets of certain sources; ``onlink`` as for a default route."""
+
+    name: str
+    table: int
+    destination: str
+    gateway: str
+    """Empty: the destination is reached without one."""
+    onlink: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveSourceRule:
+    """No longer route what has this source by this table."""
+
+    source: str
+    table: int
+
+
+@dataclass(frozen=True, slots=True)
+class AddSourceRule:
+    """Route what has this source by this table first."""
+
+    source: str
+    table: int
+
+
+RouteStep = (
+    RemoveGateway
+    | AddGateway
+    | RemoveRoute
+    | AddRoute
+    | AddConnected
+    | RemoveSourceRoute
+    | AddSourceRoute
+    | RemoveSourceRule
+    | AddSourceRule
+)
