@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -47,6 +48,10 @@ def tunnelled(vm: VmId, uplink: Vxlan, **changes: Any) -> Nic:
 
 def links(agent: PrivateAgent) -> dict[str, Any]:
     return {link["ifname"]: link for link in agent.ip("link")}
+
+
+def is_up(agent: PrivateAgent, name: str) -> bool:
+    return "UP" in links(agent)[name]["flags"]
 
 
 def remotes(agent: PrivateAgent) -> list[str]:
@@ -123,6 +128,30 @@ async def test_a_changed_network_changes_the_uplink_and_not_the_nic(
     shown = agent.run(["bridge", "fdb", "show", "dev", "odt-w.8"])
     assert "dst 192.0.2.3" in shown
     assert "dst 192.0.2.9" not in shown
+
+
+async def test_the_other_vms_of_a_bridge_follow_its_changed_uplink(
+    agents: tuple[PrivateAgent, PrivateAgent], clients: tuple[AgentClient, AgentClient]
+) -> None:
+    agent, client = agents[0], clients[0]
+    eight = replace(MULTICAST, name="odt-w.8", vni=8, group="239.0.0.8")
+    for vm in (A, B):
+        await client.ensure(Network(vm, (tunnelled(vm, MULTICAST),)))
+    changed, followed = Network(A, (tunnelled(A, eight),)), Network(B, (tunnelled(B, eight),))
+    assert (await client.ensure(changed)).provides(changed)
+    index = links(agent)["odt-w.8"]["ifindex"]
+    for vm in (A, B):
+        # Something of each NIC is damaged, so that its whole network is looked at.
+        agent.run(["ip", "link", "set", f"one-{vm}-0", "down"])
+        await eventually(partial(is_up, agent, f"one-{vm}-0"), what="it is healed")
+    for wanted in (changed, followed):
+        found = await client.observe(wanted.vm)
+        assert found is not None
+        assert found.provides(wanted)
+        assert (await client.ensure(wanted)).provides(wanted)
+    after = links(agent)
+    assert "odt-w.7" not in after
+    assert after["odt-w.8"]["ifindex"] == index, "it was made once"
 
 
 @pytest.mark.parametrize(

@@ -206,14 +206,19 @@ class NodeNetworks:
             kept = self._store.get(vm)
             if kept is None or kept.removing:
                 return ()
-            _, steps = await self._make(kept.network)
+            _, steps = await self._make(kept.network, asked=False)
             return steps
 
-    async def _make(self, network: Network) -> tuple[Seen, tuple[str, ...]]:
-        """Make it so, for who holds the VM's lock. Returns what is there then, and what had to be done, in words."""
+    async def _make(self, network: Network, *, asked: bool = True) -> tuple[Seen, tuple[str, ...]]:
+        """Make it so, for who holds the VM's lock; ``asked``: it was just sent, else it is what is remembered.
+
+        Returns what is there then, and what had to be done, in words.
+        """
         vm = network.vm
         earlier, known = await self._earlier(vm), self._store.get(vm)
         async with self._bridges.hold(needs.bridges(network) | needs.bridges(earlier)):
+            if not asked and (kept := self._store.get(vm)):
+                network = kept.network  # it may have followed another one while the bridges were waited for
             # Kept first: what is half made when the agent dies is known, and can be removed.
             await asyncio.to_thread(self._store.keep_network, network)
             self._watch.depend(vm, needs.links(network))
@@ -226,9 +231,16 @@ class NodeNetworks:
                     self._watch.forget(vm)
                     self._store.forget(vm)
                 raise
+            if asked and needs.ways_out(network):
+                await self._lead(network, earlier)
             await self._leave(needs.bridges(earlier) - needs.bridges(network), earlier)
         await self._dhcp.serve(network)
         return made
+
+    async def _lead(self, network: Network, earlier: Network) -> None:
+        for other in await asyncio.to_thread(self._store.follow, network, earlier):
+            self._watch.depend(other.vm, needs.links(other))
+            log.info("way out of a shared bridge is changed for this VM as well", vm=other.vm, by=network.vm)
 
     def _settle_and_ensure(self, network: Network, earlier: Network) -> tuple[Seen, tuple[str, ...]]:
         """In a thread: every look comes after all that was heard, so that our own doing makes nothing due."""
@@ -268,7 +280,7 @@ class NodeNetworks:
             if kept is None or kept.removing:
                 return
             try:
-                await self._make(kept.network)
+                await self._make(kept.network, asked=False)
             except (OnedockError, OSError) as error:
                 log.error("leased address cannot be set", vm=vm, error=str(error))
 

@@ -1,6 +1,7 @@
 """What the agent remembers of each VM over its own and the node's restart: one JSON file per VM."""
 
 import os
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import structlog
 from pydantic import TypeAdapter, ValidationError
 
+from onedock.nodeside.agent.ways_out import follow
 from onedock.reconcilers.model import ContainerId, Network, VmId
 
 log = structlog.get_logger()
@@ -36,6 +38,8 @@ class Store:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._directory = directory
         self._kept: dict[VmId, Kept] = {}
+        # Who holds a VM's lock changes its memory alone, except for what follows from another VM's network.
+        self._following = threading.Lock()
         for file in sorted(directory.glob("*.json")):
             try:
                 kept = _ADAPTER.validate_json(file.read_bytes())
@@ -56,21 +60,40 @@ class Store:
         kept = self._kept.get(network.vm)
         self._write(replace(kept, network=network, removing=False) if kept else Kept(network))
 
+    def follow(self, changed: Network, earlier: Network) -> tuple[Network, ...]:
+        """Remember of all other VMs the ways out that ``changed`` now has; returns the networks that are others by it.
+
+        Nobody may keep a network on the same bridges meanwhile.
+        """
+        followers = []
+        for vm in tuple(self._kept):
+            with self._following:
+                kept = self._kept.get(vm)
+                if kept is None or kept.removing or vm == changed.vm:
+                    continue
+                if (network := follow(kept.network, changed, earlier)) != kept.network:
+                    self._write(replace(kept, network=network))
+                    followers.append(network)
+        return tuple(followers)
+
     def keep_container(self, vm: VmId, container: ContainerId) -> None:
         """Remember a binding, besides earlier ones."""
-        kept = self._kept.get(vm, Kept(Network(vm)))
-        if container not in kept.containers:
-            self._write(replace(kept, containers=(*kept.containers, container)))
+        with self._following:
+            kept = self._kept.get(vm, Kept(Network(vm)))
+            if container not in kept.containers:
+                self._write(replace(kept, containers=(*kept.containers, container)))
 
     def begin_removal(self, vm: VmId) -> None:
         """Remember that the VM is on its way out, if anything is remembered of it."""
-        if kept := self._kept.get(vm):
-            self._write(replace(kept, removing=True))
+        with self._following:
+            if kept := self._kept.get(vm):
+                self._write(replace(kept, removing=True))
 
     def forget(self, vm: VmId) -> None:
         """Remove everything of a VM; absent is success."""
-        self._file(vm).unlink(missing_ok=True)
-        self._kept.pop(vm, None)
+        with self._following:
+            self._file(vm).unlink(missing_ok=True)
+            self._kept.pop(vm, None)
 
     def _file(self, vm: VmId) -> Path:
         return self._directory / f"{vm}.json"
