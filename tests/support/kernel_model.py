@@ -65,9 +65,9 @@ class World:
             case steps.RemoveRemote(name, address):
                 assert address in self.host[name].remotes
                 self.host[name] = replace(self.host[name], remotes=self.host[name].remotes - {address})
-            case steps.FilterVlans(name):
+            case steps.FilterVlans(name, on):
                 assert self.host[name].group == BRIDGE_GROUP
-                self.host[name] = replace(self.host[name], filters_vlans=True)
+                self.host[name] = replace(self.host[name], filters_vlans=on)
             case steps.AddPortVlans(name, vlans):
                 self._add_vlans(name, vlans)
             case steps.RemovePortVlans(name, vlans):

@@ -3,7 +3,7 @@
 pyroute2 stops at ``kernel``, ``reading`` and ``apply``.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 from pyroute2 import IPRoute
 
@@ -12,12 +12,12 @@ from onedock.nodeside.agent.apply import apply
 from onedock.nodeside.agent.firewall.loaded import LOADED
 from onedock.nodeside.agent.kernel import Kernel
 from onedock.nodeside.agent.ovs_rows import KIND, MASTER
-from onedock.nodeside.agent.plan import is_our_bridge, is_our_uplink, is_unused, plan
+from onedock.nodeside.agent.plan import is_our_bridge, is_our_uplink, is_unused, plan, plan_released_vlans
 from onedock.nodeside.agent.seen import Seen
 from onedock.nodeside.agent.steps import Scope, Step
 from onedock.reconcilers.errors import TransientError
 from onedock.reconcilers.model import Network, VmId, namespace_name
-from onedock.reconcilers.nic_parts import Switch
+from onedock.reconcilers.nic_parts import Switch, TrunkPort
 
 _ROUNDS = 4
 """The last one only looks, unless others interfere."""
@@ -64,6 +64,18 @@ def remove(vm: VmId, earlier: Network) -> None:
         LOADED.forget(vm)
     if any(nic.switch is Switch.OPENVSWITCH or nic.bridge == MASTER for nic in earlier.nics):
         ovs.remove_ports(vm)
+
+
+def release_vlans(vm: VmId, trunks: Mapping[str, Collection[TrunkPort]], ways_out: frozenset[str]) -> tuple[Step, ...]:
+    """Of bridges, let no VLANs pass ``ways_out`` but those of the remaining ``trunks``; return what was done."""
+    done: list[Step] = []
+    with Kernel(vm) as kernel:
+        for name, remaining in trunks.items():
+            if found := reading.read_filtering(kernel.host, name, ways_out):
+                done.extend(plan_released_vlans(*found, remaining))
+        for step in done:
+            apply(kernel, step)
+    return tuple(done)
 
 
 def remove_shared(bridges: Iterable[str], ways_out: frozenset[str]) -> tuple[str, ...]:

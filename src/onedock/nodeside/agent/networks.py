@@ -22,6 +22,7 @@ from onedock.nodeside.agent.neighbours import conflicts
 from onedock.nodeside.agent.neighbours.announce import announce, newly_placed
 from onedock.nodeside.agent.path import ways as path
 from onedock.nodeside.agent.seen import Seen
+from onedock.nodeside.agent.shared import SharedLinks
 from onedock.nodeside.agent.steps import Step
 from onedock.nodeside.agent.steps.words import in_words
 from onedock.nodeside.agent.store import Kept, Store, write_atomically
@@ -59,6 +60,7 @@ class NodeNetworks:
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="netns")
         # These take their time to look: nobody who plugs waits for them.
         self._lookers = ThreadPoolExecutor(_LOOKERS, thread_name_prefix="path")
+        self._shared = SharedLinks(store, self._threads)
         self._lease_wait_s = lease_wait_s
         self._dhcp = DhcpClients(leases_dir, self._threads, self._lease_changed)
         self._refreshing: set[asyncio.Task[None]] = set()
@@ -183,7 +185,8 @@ class NodeNetworks:
         # The links go without the bridges' locks: each waits for the kernel, and many may wait together.
         await self._in_thread(netlink.remove, vm, earlier)
         async with self._bridges.hold(needs.bridges(earlier)):
-            await self._leave(needs.bridges(earlier), earlier)
+            await self._shared.release_vlans(Network(vm), earlier)
+            await self._shared.leave(needs.bridges(earlier), earlier)
         self._store.forget(vm)
 
     async def _prove(self, network: Network, asking: tuple[Nic, ...]) -> None:
@@ -233,7 +236,8 @@ class NodeNetworks:
                 raise
             if asked and needs.ways_out(network):
                 await self._lead(network, earlier)
-            await self._leave(needs.bridges(earlier) - needs.bridges(network), earlier)
+            await self._shared.release_vlans(network, earlier)
+            await self._shared.leave(needs.bridges(earlier) - needs.bridges(network), earlier)
         await self._dhcp.serve(network)
         return made
 
@@ -292,14 +296,6 @@ class NodeNetworks:
             return Network(vm)
         found = describe(vm, await self._in_thread(netlink.observe, vm, None), None, ())
         return Network(vm, tuple(one.nic for one in found.nics) if found else ())
-
-    async def _leave(self, bridges: set[str], earlier: Network) -> None:
-        """Remove those of the bridges that a VM no longer uses which nobody else uses either, with their uplinks."""
-        others = (kept.network for kept in self._store if kept.network.vm != earlier.vm and not kept.removing)
-        in_use = {nic.bridge for nic in earlier.nics if nic.keep_bridge}.union(*map(needs.bridges, others))
-        left = sorted(bridges - in_use)
-        if left and (removed := await self._in_thread(netlink.remove_shared, left, needs.ways_out(earlier))):
-            log.info("unused links removed", vm=earlier.vm, links=removed)
 
     def _write_binding(self, vm: VmId, container: ContainerId) -> None:
         namespace = namespaces.path(namespace_name(vm))

@@ -76,6 +76,8 @@ class HostLink:
     """Of a VXLAN link: nodes that get a copy of what has no known place, as far as somebody set them by hand."""
     filters_vlans: bool = False
     """Of a bridge; only looked at where it matters."""
+    default_vlan: int = 1
+    """Of a bridge that filters: what untagged frames of a new port belong to; 0: to none."""
     vlans: frozenset[PortVlan] | None = None
     """What passes a port of a bridge; only looked at where it matters."""
     limited: bool = False

@@ -25,8 +25,8 @@ def apply_to_uplink(kernel: Kernel, step: steps.UplinkStep) -> None:
             kernel.host.fdb("append", **remote_request(kernel.index(kernel.host, name), address))
         case steps.RemoveRemote(name, address):
             kernel.host.fdb("del", **remote_request(kernel.index(kernel.host, name), address))
-        case steps.FilterVlans(name):
-            kernel.host.link("set", ifname=name, kind="bridge", br_vlan_filtering=1)
+        case steps.FilterVlans(name, on):
+            kernel.host.link("set", ifname=name, kind="bridge", br_vlan_filtering=int(on))
         case steps.AddPortVlans(name, vlans):
             _vlans(kernel, "add", name, vlans)
         case steps.RemovePortVlans(name, vlans):

@@ -2,5 +2,6 @@
 
 from onedock.nodeside.agent.plan.bridge import is_our_bridge, is_our_uplink, is_unused
 from onedock.nodeside.agent.plan.network import plan
+from onedock.nodeside.agent.plan.trunk import plan_released_vlans
 
-__all__ = ["is_our_bridge", "is_our_uplink", "is_unused", "plan"]
+__all__ = ["is_our_bridge", "is_our_uplink", "is_unused", "plan", "plan_released_vlans"]

@@ -59,7 +59,7 @@ def _plan_plugged(wanted: Network, nic: Nic, seen: Seen, pair: Pair | None, shar
     host, inner = pair[0] if pair is not None else None, _inner(nic, pair, seen)
     yield from plan_veth(wanted.vm, nic, seen, pair)
     yield from plan_switch_port(wanted.vm, nic, seen, host)
-    yield from plan_trunk_port(nic, host)
+    yield from plan_trunk_port(nic, host, seen)
     ipv6, addresses = plan_ipv6(nic, inner), plan_addresses(nic, inner)
     # What is switched off has lost its addresses already, what is switched on can only then have some.
     yield from chain(addresses, ipv6) if nic.method6 is Method.DISABLE else chain(ipv6, addresses)

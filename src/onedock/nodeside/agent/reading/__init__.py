@@ -12,11 +12,11 @@ from onedock.nodeside.agent.qdiscs import Qdiscs
 from onedock.nodeside.agent.reading import shared
 from onedock.nodeside.agent.reading.inside import LOOPBACK, read_inside
 from onedock.nodeside.agent.reading.links import Links, dump, host_link, ports
-from onedock.nodeside.agent.seen import InnerLink, Seen
+from onedock.nodeside.agent.seen import HostLink, InnerLink, Seen
 from onedock.reconcilers.model import Network, Nic
 from onedock.reconcilers.nic_parts import Switch, Vxlan
 
-__all__ = ["LOOPBACK", "dump", "host_link", "ports", "read"]
+__all__ = ["LOOPBACK", "dump", "host_link", "ports", "read", "read_filtering"]
 
 
 class OpenQdiscs(Protocol):
@@ -42,7 +42,7 @@ def read(
             links.by_name(nic.phydev)
     uplinks = {nic.bridge: _read_uplink(host, links, nic) for nic in nics if nic.uplink is not None}
     own = shared.own_addresses(host) if any(_needs_addresses(nic) for nic in nics) else ()
-    _read_trunks(host, links, nics)
+    _read_trunks(host, links, nics, before)
     inside = read_inside(inner) if inner is not None else None
     for inner_link in inside.links if inside is not None else ():
         if inner_link.kind == "veth":
@@ -89,11 +89,25 @@ def _needs_addresses(nic: Nic) -> bool:
     return isinstance(nic.uplink, Vxlan) and (bool(nic.uplink.remotes) or nic.uplink.tep == "local_ip")
 
 
-def _read_trunks(host: IPRoute, links: Links, nics: Iterable[Nic]) -> None:
+def read_filtering(host: IPRoute, name: str, ways_out: frozenset[str]) -> tuple[HostLink, tuple[HostLink, ...]] | None:
+    """A bridge that filters VLANs, and its ways out with their VLANs; None: it does not, or is not there."""
+    links = Links(host)
+    bridge = links.by_name(name) if links.filters_vlans(name) else None
+    if bridge is None:
+        return None
+    found = (port for port in ports(host, bridge) if port.name in ways_out)
+    return bridge, tuple(replace(port, vlans=shared.vlans(host, port)) for port in found)
+
+
+def _read_trunks(host: IPRoute, links: Links, nics: Iterable[Nic], before: Iterable[Nic]) -> None:
+    had_trunks = {nic.host_name for nic in before if nic.trunk is not None}
     for nic in nics:
-        if nic.trunk is None or nic.switch is not Switch.LINUX or not links.filters_vlans(nic.bridge):
+        names: list[str | None] = [nic.host_name] if nic.trunk is not None or nic.host_name in had_trunks else []
+        if not names or nic.switch is not Switch.LINUX or not links.filters_vlans(nic.bridge):
             continue
-        for name in (nic.host_name, nic.phydev, nic.uplink.name if nic.uplink is not None else None):
+        if nic.trunk is not None:
+            names += [nic.phydev, nic.uplink.name if nic.uplink is not None else None]
+        for name in names:
             if name is not None and (port := links.by_name(name)) is not None:
                 links.amend(port.index, vlans=shared.vlans(host, port))
 

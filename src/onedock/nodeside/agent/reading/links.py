@@ -82,8 +82,9 @@ class Links:
         if link is None:
             return False
         answer = _get(self._host, index=link.index)
-        on = answer is not None and bool(answer.get(("linkinfo", "data", "br_vlan_filtering")))
-        self.amend(link.index, filters_vlans=on)
+        data = answer and answer.get(("linkinfo", "data"))
+        on = bool(data and data.get("br_vlan_filtering"))
+        self.amend(link.index, filters_vlans=on, default_vlan=data.get("br_vlan_default_pvid") if on else 1)
         return on
 
     def uplinks(self, bridge: str) -> frozenset[str]:

@@ -40,9 +40,10 @@ class RemoveRemote:
 
 @dataclass(frozen=True, slots=True)
 class FilterVlans:
-    """Have a bridge of ours look at VLAN tags."""
+    """Have a bridge of ours look at VLAN tags, or let everything pass again."""
 
     name: str
+    on: bool
 
 
 @dataclass(frozen=True, slots=True)
