@@ -167,6 +167,41 @@ async def test_a_trunk_carries_its_vlans_and_no_other(
     assert not ping(agents[0], A, "10.78.1.2")
 
 
+async def test_a_trunk_that_is_taken_away_leaves_nothing(
+    agents: tuple[PrivateAgent, PrivateAgent], clients: tuple[AgentClient, AgentClient]
+) -> None:
+    agent, client = agents[0], clients[0]
+    for vm, tagged in ((A, (200, 300)), (B, (300, 400))):
+        await client.ensure(Network(vm, (nic(vm, phydev="odt-w", trunk=TrunkPort(tagged)),)))
+    index = link(agent, f"one-{A}-0")["ifindex"]
+    assert set(vlans(agent, "odt-w")) == {1, 200, 300, 400}
+
+    plain = Network(A, (nic(A, phydev="odt-w"),))
+    assert (await client.ensure(plain)).provides(plain)
+    assert vlans(agent, f"one-{A}-0") == {1: ["PVID", "Egress Untagged"]}
+    assert set(vlans(agent, "odt-w")) == {1, 300, 400}, "what the other VM wants stays"
+    assert link(agent, "odt-br0")["linkinfo"]["info_data"]["vlan_filtering"] == 1
+
+    await client.remove(B)
+    assert link(agent, "odt-br0")["linkinfo"]["info_data"]["vlan_filtering"] == 0
+    assert vlans(agent, "odt-w") == {1: ["PVID", "Egress Untagged"]}
+    assert link(agent, f"one-{A}-0")["ifindex"] == index
+    far = Network(C, (nic(C, phydev="odt-w"),))
+    assert (await clients[1].ensure(far)).provides(far)
+    await eventually(lambda: ping(agent, A, address(C)), what="untagged frames pass")
+
+
+async def test_the_own_vlan_of_a_trunk_goes_with_it(
+    agents: tuple[PrivateAgent, PrivateAgent], clients: tuple[AgentClient, AgentClient]
+) -> None:
+    agent, client = agents[0], clients[0]
+    for trunk in (TrunkPort((200,), untagged=10), None):
+        wanted = Network(A, (nic(A, uplink=TEN, trunk=trunk),))
+        assert (await client.ensure(wanted)).provides(wanted)
+    for port in (f"one-{A}-0", "odt-w.10"):
+        assert vlans(agent, port) == {1: ["PVID", "Egress Untagged"]}
+
+
 async def test_inner_vlans_of_a_tagged_network(
     agents: tuple[PrivateAgent, PrivateAgent], clients: tuple[AgentClient, AgentClient]
 ) -> None:
