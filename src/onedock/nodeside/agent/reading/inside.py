@@ -22,7 +22,8 @@ LOOPBACK = 1
 _IFF_LOWER_UP = 0x10000
 _IFA_F_PERMANENT = 0x80
 _SCOPE_LINK = 253
-_TABLE_MAIN = 254
+_TABLE_COMPAT, _TABLE_MAIN = 252, 254
+"""The first: a number above 255, which an attribute tells."""
 _PROTO_KERNEL = 2
 _STATIC = frozenset({3, 4})
 """Route protocols ``boot`` and ``static``: not learnt by router advertisements or DHCP."""
@@ -44,7 +45,8 @@ def read_inside(inner: IPRoute) -> Inside:
     """Three dumps, whatever the number of links; a fourth one where NICs can share a subnet, or could until now."""
     answers = dump(lambda: inner.get_links(ext_mask=SKIP_STATISTICS))
     addresses = dump(inner.get_addr)
-    routes = dump(inner.get_routes)
+    # The header tells without decoding the rest of the many routes of the kernel's own table.
+    routes = [one for one in dump(inner.get_routes) if one["table"] in {_TABLE_MAIN, _TABLE_COMPAT}]
     several = len(answers) > 2
     links = tuple(
         _inner_link(answer, addresses, routes, several=several) for answer in answers if answer["index"] != LOOPBACK
@@ -60,7 +62,7 @@ def _inner_link(answer: Any, addresses: list[Any], routes: list[Any], *, several
     index = answer["index"]
     own_addresses = [one for one in addresses if one["index"] == index]
     by_link = [one for one in routes if one.get("oif") == index]
-    own_routes = [one for one in by_link if one.get("table") == _TABLE_MAIN]
+    own_routes = [one for one in by_link if one["table"] == _TABLE_MAIN]
     static = [one for one in own_routes if one["proto"] in _STATIC and one.get("gateway")]
     ipv6 = answer.get(("af_spec", "AF_INET6", "IFLA_INET6_CONF"))
     # Among others only, it matters how a NIC takes part in ARP.
@@ -85,7 +87,7 @@ def _inner_link(answer: Any, addresses: list[Any], routes: list[Any], *, several
         source_routes=frozenset(
             (one.get("table"), _destination(one), _gateway(one) if one.get("gateway") else "")
             for one in by_link
-            if one.get("table") >= SOURCE_TABLES
+            if one["table"] == _TABLE_COMPAT and one.get("table") >= SOURCE_TABLES
         ),
         link_local=any(one["family"] == _INET6 and one["scope"] == _SCOPE_LINK for one in own_addresses),
         ipv6=tuple((key, ipv6[key]) for key in IPV6_SYSCTLS) if ipv6 else (),
