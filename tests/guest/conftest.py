@@ -1,11 +1,12 @@
-"""One agent for all tests of a guest: to start it takes as long there as most of them."""
+"""Agents for all tests of a guest: to start one takes as long there as most of them."""
 
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 
 import pytest
 from tests.support.agent import PrivateAgent
 from tests.support.plumbing import connected
-from tests.support.wire import wired
+from tests.support.wire import links, wired
 
 from onedock.nodeside.remote import AgentClient
 
@@ -16,13 +17,25 @@ def agent() -> Iterator[PrivateAgent]:
         yield running
 
 
+@pytest.fixture(scope="session")
+def other_agent() -> Iterator[PrivateAgent]:
+    """Another node."""
+    with PrivateAgent() as running:
+        yield running
+
+
 @pytest.fixture
 async def client(agent: PrivateAgent) -> AsyncIterator[AgentClient]:
     """A client of the agent, after which no VM and no link is left that was not there before."""
-    before = _links(agent)
-    async with connected(agent) as one:
+    async with _tidy(agent) as one:
         yield one
-    assert _links(agent) == before
+
+
+@pytest.fixture
+async def other_client(other_agent: PrivateAgent) -> AsyncIterator[AgentClient]:
+    """The same of the other node."""
+    async with _tidy(other_agent) as one:
+        yield one
 
 
 @pytest.fixture
@@ -31,5 +44,9 @@ def wire(agent: PrivateAgent) -> Iterator[str]:
         yield namespace
 
 
-def _links(agent: PrivateAgent) -> set[str]:
-    return {link["ifname"] for link in agent.ip("link")} - {"ovs-system"}
+@asynccontextmanager
+async def _tidy(agent: PrivateAgent) -> AsyncIterator[AgentClient]:
+    before = links(agent)
+    async with connected(agent) as one:
+        yield one
+    assert links(agent) == before

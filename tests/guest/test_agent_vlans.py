@@ -1,17 +1,16 @@
 """802.1Q links and VLAN filters of bridges: two nodes joined by a cable, VMs on both, tags on the wire."""
 
-import contextlib
 import json
-import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from tests.support.agent import PrivateAgent
 from tests.support.kernel import requires
-from tests.support.plumbing import NEEDS_ROOT, address, bare_node, connected, nic, ping
+from tests.support.plumbing import NEEDS_ROOT, address, nic, ping
 from tests.support.waiting import eventually
+from tests.support.wire import links
 
 from onedock.nodeside.remote import AgentClient
 from onedock.reconcilers.errors import TerminalError
@@ -25,18 +24,20 @@ TEN = Vlan("odt-w.10", "odt-w", 10)
 
 
 @pytest.fixture
-def agents() -> Iterator[tuple[PrivateAgent, PrivateAgent]]:
-    with bare_node() as one, bare_node() as other:
-        one.run(["ip", "link", "add", "odt-w", "type", "veth", "peer", "odt-w", "netns", other.netns])
-        for agent in (one, other):
-            agent.run(["ip", "link", "set", "odt-w", "mtu", "1600", "up"])
-        yield one, other
+def agents(agent: PrivateAgent, other_agent: PrivateAgent) -> Iterator[tuple[PrivateAgent, PrivateAgent]]:
+    """Two nodes with a new cable between them."""
+    agent.run(["ip", "link", "add", "odt-w", "type", "veth", "peer", "odt-w", "netns", other_agent.netns])
+    for one in (agent, other_agent):
+        one.run(["ip", "link", "set", "odt-w", "mtu", "1600", "up"])
+    yield agent, other_agent
+    agent.run(["ip", "link", "del", "odt-w"])
 
 
 @pytest.fixture
-async def clients(agents: tuple[PrivateAgent, PrivateAgent]) -> AsyncIterator[tuple[AgentClient, AgentClient]]:
-    async with connected(agents[0]) as one, connected(agents[1]) as other:
-        yield one, other
+def clients(
+    agents: tuple[PrivateAgent, PrivateAgent], client: AgentClient, other_client: AgentClient
+) -> tuple[AgentClient, AgentClient]:
+    return client, other_client
 
 
 def link(agent: PrivateAgent, name: str) -> dict[str, Any]:
@@ -83,7 +84,7 @@ async def test_a_vlan_joins_two_nodes_and_only_itself(
     assert (shown["linkinfo"]["info_data"]["id"], shown["link"]) == (10, "odt-w")
     for client, vm in ((clients[0], A), (clients[1], B), (clients[1], C)):
         await client.remove(vm)
-    assert {one["ifname"] for one in agents[1].ip("link")} == {"lo", "odt-w"}
+    assert links(agents[1]) == {"lo", "odt-w"}
 
 
 async def test_a_changed_vlan_changes_the_link_and_not_the_nic(
@@ -104,8 +105,7 @@ async def test_a_changed_vlan_changes_the_link_and_not_the_nic(
         shown = link(agent, changed.name)
         assert shown["mtu"] == (changed.mtu or 1600)
         assert ("GVRP" in shown["linkinfo"]["info_data"]["flags"]) == (("gvrp", "1") in changed.options)
-        names = {one["ifname"] for one in agent.ip("link")}
-        assert names == {"lo", "odt-w", "odt-br0", f"one-{A}-0", changed.name}
+        assert links(agent) == {"lo", "odt-w", "odt-br0", f"one-{A}-0", changed.name}
 
 
 @pytest.mark.parametrize(
@@ -136,11 +136,12 @@ async def test_a_link_of_somebody_else_is_used_if_it_fits(
     wanted = Network(A, (nic(A, uplink=TEN),))
     assert (await client.ensure(wanted)).provides(wanted)
     await client.remove(A)
-    assert {one["ifname"] for one in agent.ip("link")} == {"lo", "odt-w", "odt-w.10"}
+    assert links(agent) == {"lo", "odt-w", "odt-w.10"}
     agent.run(["ip", "link", "del", "odt-w.10"])
     agent.run(["ip", "link", "add", "link", "odt-w", "name", "odt-w.10", "type", "vlan", "id", "9"])
     with pytest.raises(TerminalError, match="is not ONEDock's and no vlan with id 10"):
         await client.ensure(wanted)
+    agent.run(["ip", "link", "del", "odt-w.10"])
 
 
 async def test_a_trunk_carries_its_vlans_and_no_other(
@@ -230,5 +231,5 @@ async def test_a_bridge_of_somebody_else_is_not_made_to_filter(
         await clients[0].ensure(wanted)
     agents[0].run(["ip", "link", "set", "odt-br0", "type", "bridge", "vlan_filtering", "1"])
     assert (await clients[0].ensure(wanted)).provides(wanted)
-    with contextlib.suppress(subprocess.CalledProcessError):
-        agents[0].run(["ip", "link", "del", "odt-br0"])
+    await clients[0].remove(A)
+    agents[0].run(["ip", "link", "del", "odt-br0"])

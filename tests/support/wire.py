@@ -50,3 +50,8 @@ def reaches(agent: PrivateAgent, netns: str, target: str, *, within: float = 5.0
 def is_cut_off(agent: PrivateAgent, netns: str, target: str) -> bool:
     """Whether ``target`` does not answer within a second."""
     return not reaches(agent, netns, target, within=1.0)
+
+
+def links(agent: PrivateAgent) -> set[str]:
+    """Names of the node's links but the one that Open vSwitch's datapath keeps."""
+    return {link["ifname"] for link in agent.ip("link")} - {"ovs-system"}
