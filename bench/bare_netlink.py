@@ -1,6 +1,5 @@
 """A VM's network by nothing but the netlink messages and rule transactions that it takes: no reads, no memory."""
 
-import json
 import os
 import subprocess
 from collections.abc import Sequence
@@ -10,7 +9,8 @@ from typing import Any, Self
 from pyroute2 import IPRoute
 
 from onedock.nodeside.agent import namespaces
-from onedock.nodeside.agent.firewall.host import table_name
+from onedock.nodeside.agent.firewall.document import text
+from onedock.nodeside.agent.firewall.host import nothing_of, part
 from onedock.nodeside.agent.firewall.ruleset import host_ruleset, vm_ruleset
 from onedock.nodeside.agent.seen import vm_group
 from onedock.reconcilers.model import Network, Nic, VmId, namespace_name
@@ -83,8 +83,7 @@ class BareNetlink:
     def remove(self, network: Network) -> None:
         """Links and rules, then the namespace."""
         namespaces.enter(self._node)
-        table = {"table": {"family": "netdev", "name": table_name(network.vm)}}
-        _nft(json.dumps({"nftables": [{"add": table}, {"delete": table}]}))
+        _nft(text([nothing_of(part(network.vm, network.nics))]))
         self._host.link("del", group=vm_group(network.vm))
         namespaces.remove(namespace_name(network.vm))
         self._made.discard(network.vm)

@@ -48,7 +48,7 @@ def tables(agent: PrivateAgent) -> tuple[list[str], list[str]]:
 
 
 INSIDE = ["table inet onedock", "table netdev onedock"]
-OUTSIDE = [f"table netdev onedock-{VM}"]
+OUTSIDE = ["table netdev onedock"]
 
 
 async def test_rules_come_with_the_nic_and_go_with_the_vm(agent: PrivateAgent, client: AgentClient) -> None:
@@ -95,8 +95,9 @@ def _node(agent: PrivateAgent) -> str:
         _nft(_vm, "delete", "table", "netdev", "onedock"),
         _nft(_vm, "insert", "rule", "inet", "onedock", "in-eth0", "accept"),
         _nft(_node, "flush", "ruleset"),
-        _nft(_node, "flush", "chain", "netdev", f"onedock-{VM}", PLAIN.host_name),
-        _nft(_node, "add", "element", "netdev", f"onedock-{VM}", f"{PLAIN.host_name}.net4", "{ 10.9.9.9 }"),
+        _nft(_node, "flush", "chain", "netdev", "onedock", PLAIN.host_name),
+        _nft(_node, "add", "element", "netdev", "onedock", f"{PLAIN.host_name}.net4", "{ 10.9.9.9 }"),
+        _nft(_node, "add", "table", "netdev", "onedock", "{ flags dormant; }"),
         lambda agent: agent.run(["ip", "link", "del", PLAIN.host_name]),
         lambda agent: subprocess.run(["ip", "netns", "del", INNER], check=True),
     ],

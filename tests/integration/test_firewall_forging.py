@@ -10,7 +10,8 @@ import pytest
 from tests.support import packets
 from tests.support.filtered import PEER4, PEER6, PEER_MAC, FilteredVm, frames
 
-from onedock.nodeside.agent.firewall import kernel
+from onedock.nodeside.agent.firewall import shared
+from onedock.nodeside.agent.firewall.host import part
 from onedock.reconcilers.nic_parts import Bandwidth, Method, Spoofing, TrunkPort
 
 pytestmark = pytest.mark.root
@@ -231,7 +232,7 @@ def test_raw_frames_are_limited_too(vm: FilteredVm) -> None:
         "add element {table} {set} {{ 10.66.66.66 }}",
         "delete element {table} {set} {{ 10.9.0.1 }}",
         "flush set {table} {set}",
-        "add chain {table} another",
+        "delete chain {table} {chain}",
         "add chain {table} {chain} {{ policy drop; }}",
         "add table {table} {{ flags dormant; }}",
     ],
@@ -241,14 +242,15 @@ def test_damage_by_hand_is_seen(vm: FilteredVm, damage: str) -> None:
     vm.configure(nic)
     ruleset = vm.rulesets(nic)[1]
     assert ruleset is not None
-    read = partial(vm.at_node, partial(kernel.fingerprint, ruleset.tables))
+    assert ruleset.part is not None
+    read = partial(vm.at_node, partial(shared.fingerprint, ruleset.part))
     before = read()
     leaving(vm, HONEST | FORGED_MAC)
     assert read() == before, "packets are no damage"
-    names = {"table": f"netdev onedock-{NUMBER}", "chain": vm.host_name, "set": f"{vm.host_name}.net4"}
+    names = {"table": "netdev onedock", "chain": vm.host_name, "set": f"{vm.host_name}.net4"}
     vm.nft_at_node(damage.format(**names))
     assert read() != before
-    again = vm.at_node(partial(kernel.load, ruleset))
+    again = vm.at_node(partial(shared.load, ruleset))
     assert again == read()
 
 
@@ -256,10 +258,10 @@ def test_removal_works_whatever_became_of_the_nic() -> None:
     with FilteredVm(NUMBER + 1) as vm:
         nic = vm.nic(spoofing=Spoofing(mac=True))
         vm.configure(nic)
-        ruleset = vm.rulesets(nic)[1]
-        assert ruleset is not None
-        read = partial(vm.at_node, partial(kernel.fingerprint, ruleset.tables))
+        mine = part(vm.number, [nic])
+        read = partial(vm.at_node, partial(shared.fingerprint, mine))
+        assert read() is not None
         vm.on_node("link", "del", vm.host_name)
-        vm.at_node(partial(kernel.unload, ruleset.tables))
+        vm.at_node(partial(shared.unload, mine))
         assert read() is None
-        vm.at_node(partial(kernel.unload, ruleset.tables))
+        vm.at_node(partial(shared.unload, mine))

@@ -12,7 +12,8 @@ from tests.support import processes
 from tests.support.probing import inside
 
 from onedock.nodeside.agent import namespaces
-from onedock.nodeside.agent.firewall import kernel
+from onedock.nodeside.agent.firewall import kernel, shared
+from onedock.nodeside.agent.firewall.host import part
 from onedock.nodeside.agent.firewall.ruleset import Ruleset, host_ruleset, vm_ruleset
 from onedock.reconcilers.model import Network, Nic, VmId
 
@@ -84,12 +85,12 @@ class FilteredVm:
         for address in nic.addresses:
             if address not in have:
                 _ip("-n", self.vm, "addr", "add", address, "dev", "eth0", *(["nodad"] if ":" in address else []))
-        for namespace, ruleset in zip((self.vm, self.node), self.rulesets(nic), strict=True):
-            if ruleset is None:
-                tables = (("inet", "onedock"), ("netdev", "onedock"), ("netdev", f"onedock-{self.number}"))
-                inside(namespace, partial(kernel.unload, tables))
-            else:
-                inside(namespace, partial(kernel.load, ruleset))
+        groups, filters = self.rulesets(nic)
+        tables = (("inet", "onedock"), ("netdev", "onedock"))
+        self.in_vm(partial(kernel.unload, tables) if groups is None else partial(kernel.load, groups))
+        self.at_node(
+            partial(shared.unload, part(self.number, [nic])) if filters is None else partial(shared.load, filters)
+        )
 
     def rulesets(self, nic: Nic) -> tuple[Ruleset | None, Ruleset | None]:
         """Of the VM's namespace and of the node's."""
@@ -99,7 +100,7 @@ class FilteredVm:
     def hits(self) -> dict[str, int]:
         """Packets by counter: ``in.dropped``, ``mac``…"""
         found = inside(self.vm, partial(kernel.counters, (("inet", "onedock"), ("netdev", "onedock"))))
-        found += inside(self.node, partial(kernel.counters, (("netdev", f"onedock-{self.number}"),)))
+        found += inside(self.node, partial(shared.counters, self.number, [self.nic()]))
         return {hit.rule: hit.packets for hit in found}
 
     def route_everything(self) -> None:

@@ -147,14 +147,28 @@ def test_qdiscs_and_forwarding_entries_name_their_link() -> None:
     assert only(message(ndmsg, DELNEIGH, family=7, ifindex=7)) == Notice(Cause.FORWARDING, 7, gone=True)
 
 
-def test_a_table_is_named_by_all_its_messages() -> None:
-    def of(number: int) -> bytes:
-        attribute = (4 + len(b"onedock\0")).to_bytes(2, "little") + (1).to_bytes(2, "little") + b"onedock\0"
-        body = bytes([1, 0, 0, 0]) + attribute
-        return (16 + len(body)).to_bytes(4, "little") + (10 << 8 | number).to_bytes(2, "little") + bytes(10) + body
+def nftables(number: int, *attributes: tuple[int, bytes]) -> bytes:
+    body = bytes([1, 0, 0, 0])
+    for kind, value in ((1, b"onedock\0"), *attributes):
+        body += (4 + len(value)).to_bytes(2, "little") + kind.to_bytes(2, "little") + value
+    return (16 + len(body)).to_bytes(4, "little") + (10 << 8 | number).to_bytes(2, "little") + bytes(10) + body
 
-    assert [only(of(number)) for number in (0, 6, 12)] == [Notice(Cause.FILTER, name="onedock")] * 3
-    assert list(parse(of(15))) == [], "a transaction's end has no table"
+
+def test_a_table_is_named_by_all_its_messages() -> None:
+    assert [only(nftables(number)) for number in (0, 6, 12)] == [Notice(Cause.FILTER, name="onedock")] * 3
+    assert list(parse(nftables(15))) == [], "a transaction's end has no table"
+
+
+@pytest.mark.parametrize("number", [3, 5, 6, 8, 9, 11, 12, 14, 18, 20])
+def test_what_is_in_a_table_is_named(number: int) -> None:
+    name, handle = b"one-7-0\0", bytes(8)
+    given = ((2, handle), (3, name)) if number in {3, 5} else ((2, name), (3, handle))
+    assert only(nftables(number, *given)) == Notice(Cause.FILTER, name="onedock", part="one-7-0")
+
+
+def test_a_table_out_of_force_has_flags() -> None:
+    assert only(nftables(0, (2, bytes(4)))).state == ()
+    assert only(nftables(0, (2, b"\0\0\0\1"))).state == (b"\0\0\0\1",)
 
 
 def test_many_messages_come_at_once_and_a_broken_one_ends_them() -> None:

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from onedock.nodeside.agent.firewall import matches
+from onedock.nodeside.agent.firewall.document import Part
+from onedock.nodeside.agent.firewall.host import owner
 from onedock.nodeside.agent.firewall.ruleset import Ruleset, host_ruleset, vm_ruleset
 from onedock.reconcilers.errors import TerminalError
 from onedock.reconcilers.model import Network, Nic, VmId
@@ -29,8 +31,11 @@ WEB = SecurityRule(101, IN, Protocol.TCP, ports=((80, 80), (443, 444)))
 
 
 def commands(ruleset: Ruleset | None, kind: str) -> list[dict[str, Any]]:
+    """What is added and stays."""
     assert ruleset is not None
-    return [one["add"][kind] for one in json.loads(ruleset.text)["nftables"] if kind in one.get("add", {})]
+    found = json.loads(ruleset.text)["nftables"]
+    stays = [one for one, then in zip(found, [*found[1:], {}], strict=True) if "delete" not in then]
+    return [one["add"][kind] for one in stays if kind in one.get("add", {})]
 
 
 def chain(ruleset: Ruleset | None, name: str) -> list[list[Any]]:
@@ -195,7 +200,8 @@ def test_the_digest_follows_the_rules() -> None:
 def test_the_filter_of_macs() -> None:
     found = host_ruleset(of(PLAIN, spoofing=Spoofing(mac=True)))
     assert found is not None
-    assert found.tables == (("netdev", "onedock-230001"),)
+    assert found.tables == ()
+    assert found.part == Part(VM, frozenset({0}))
     (base, nd) = commands(found, "chain")
     assert (base["hook"], base["dev"], base["policy"]) == ("ingress", "one-230001-0", "accept")
     assert nd["name"] == "one-230001-0.nd"
@@ -206,6 +212,41 @@ def test_the_filter_of_macs() -> None:
         {"drop": None},
     ]
     assert {one["name"].partition(".")[2] for one in commands(found, "counter")} == {"mac", "vlan", "arp", "nd"}
+
+
+def test_a_filter_that_asks_less_leaves_nothing_of_what_it_was() -> None:
+    found = host_ruleset(of(PLAIN, spoofing=Spoofing(mac=True)))
+    assert found is not None
+    gone = [tuple(one["delete"].items()) for one in json.loads(found.text)["nftables"] if "delete" in one]
+    names = [(kind, what["name"].removeprefix("one-230001-0")) for ((kind, what),) in gone]
+    assert names == [
+        *(("chain", one) for one in ("", ".nd", ".nameless")),
+        *(("set", one) for one in (".net4", ".net6")),
+        *(("counter", one) for one in (".rate", ".ethertype", ".ipv4", ".dhcp-server", ".ipv6", ".router")),
+    ]
+
+
+def test_chains_have_the_names_of_vm_and_nic_whatever_the_link_is_called() -> None:
+    found = host_ruleset(of(PLAIN, host_name="one-7-0.nd", spoofing=Spoofing(ip=True)))
+    assert {one["name"].partition(".")[0] for one in commands(found, "chain")} == {"one-230001-0"}
+    assert commands(found, "chain")[0]["dev"] == "one-7-0.nd"
+
+
+@pytest.mark.parametrize(
+    ("name", "whose"),
+    [
+        ("one-7-0", (7, 0)),
+        ("one-7-12.dhcp-server", (7, 12)),
+        ("one-7-", None),
+        ("one-7-0x", None),
+        ("one--7-0", None),
+        ("another", None),
+        ("__set0", None),
+        ("", None),
+    ],
+)
+def test_whose_a_name_is(name: str, whose: tuple[int, int] | None) -> None:
+    assert owner(name) == whose
 
 
 def test_the_filter_of_addresses_knows_all_of_them() -> None:

@@ -7,17 +7,30 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from onedock.reconcilers.model import VmId
+
 Expression = dict[str, Any]
 Table = tuple[str, str]
 """Family and name."""
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What a VM has of the table that all VMs share: everything that bears the names of these NICs."""
+
+    vm: VmId
+    nics: frozenset[int]
+    """Indices."""
+
+
 @dataclass(frozen=True)
 class Ruleset:
-    """What ``nft -j -f -`` is given: replaces all of its tables at once, or does nothing."""
+    """What ``nft -j -f -`` is given: replaces all of its tables, or its part, at once, or does nothing."""
 
     tables: tuple[Table, ...]
+    """Those that are replaced as a whole."""
     text: str
+    part: Part | None = None
     unguarded: str | None = None
     """The same without the chains at egress, for kernels before 5.16; None when it has none anyway."""
 
@@ -32,14 +45,15 @@ class Ruleset:
 
 
 class Document:
-    """Commands for one table, in order; the table is emptied first if it exists."""
+    """Commands for one table, in order; the table is there first, and empty unless it is shared."""
 
-    def __init__(self, family: str, name: str) -> None:
+    def __init__(self, family: str, name: str, *, shared: bool = False) -> None:
         self.table = (family, name)
+        self.counters: set[str] = set()
+        """Those that rules count with."""
         self._place = {"family": family, "table": name}
-        self._counters: set[str] = set()
         first, gone = _emptied(self.table)
-        self.commands: list[Expression] = [first, gone, first]
+        self.commands: list[Expression] = [first] if shared else [first, gone, first]
 
     def base_chain(self, name: str, hook: str, priority: int, device: str | None = None) -> None:
         """A chain that packets enter; what reaches its end passes."""
@@ -65,10 +79,15 @@ class Document:
         """
         *conditions, verdict = expressions
         counted = [] if count is None else [{"counter": count}]
-        if count is not None and count not in self._counters:
-            self._counters.add(count)
+        if count is not None and count not in self.counters:
+            self.counters.add(count)
             self._add("counter", name=count)
         self._add("rule", chain=chain, expr=[*conditions, *counted, verdict])
+
+    def without(self, what: str, name: str, **kind: Any) -> None:
+        """Leave no such chain, set or counter; ``kind`` is what an addition says besides, as the type of a set."""
+        self._add(what, name=name, **kind)
+        self.commands.append({"delete": {what: {**self._place, "name": name}}})
 
     def _add(self, what: str, **values: Any) -> None:
         self.commands.append({"add": {what: {**self._place, **values}}})
@@ -78,6 +97,15 @@ def text(documents: Iterable[Document], absent: Iterable[Table] = ()) -> str:
     """The JSON of one transaction, which removes other tables besides."""
     commands = [command for document in documents for command in document.commands]
     commands += [command for table in absent for command in _emptied(table)]
+    return _text(commands)
+
+
+def preceded(by: Document, transaction: str) -> str:
+    """The JSON of one transaction that does something else before."""
+    return _text(by.commands + json.loads(transaction)["nftables"])
+
+
+def _text(commands: list[Expression]) -> str:
     return json.dumps({"nftables": commands}, separators=(",", ":"))
 
 

@@ -3,6 +3,8 @@
 The bandwidth of raw frames is limited here too, because those may bypass the queue that shapes all others.
 """
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_interface
 
@@ -13,6 +15,7 @@ from onedock.nodeside.agent.firewall.document import (
     RETURN,
     Document,
     Expression,
+    Part,
     field,
     goto,
     is_,
@@ -23,6 +26,16 @@ from onedock.nodeside.agent.firewall.document import (
 )
 from onedock.reconcilers.model import Nic, VmId
 from onedock.reconcilers.nic_parts import Bandwidth, Method
+
+TABLE = ("netdev", "onedock")
+"""One for the filters of all VMs, in the agent's namespace: the kernel takes its time to look through many tables."""
+CHAINS = ("", ".nd", ".nameless")
+"""Of a NIC, after its name; the first leads to the others."""
+SETS = {".net4": "ipv4_addr", ".net6": "ipv6_addr"}
+COUNTERS = ("rate", "mac", "vlan", "ethertype", "arp", "ipv4", "dhcp-server", "ipv6", "nd", "router")
+"""Of a NIC, after its name and a dot, in the order of the rules."""
+
+_NAME = re.compile(r"one-([0-9]+)-([0-9]+)(?:\.|$)")
 
 _ICMPV6 = 58
 _SOLICIT_ROUTER, _ADVERTISE_ROUTER, _SOLICIT, _ADVERTISE, _REDIRECT, _LISTEN = 133, 134, 135, 136, 137, 143
@@ -55,9 +68,37 @@ class _Own:
     """With addresses by router advertisement, whatever their prefix: the lower half."""
 
 
-def table_name(vm: VmId) -> str:
-    """The VM's table in the agent's namespace."""
-    return f"onedock-{vm}"
+def chain_name(vm: VmId, index: int) -> str:
+    """The chain of a NIC, and how the names of all else of it begin. Never the link's, which may be any."""
+    return f"one-{vm}-{index}"
+
+
+def owner(name: str) -> tuple[VmId, int] | None:
+    """VM and index of the NIC that a chain, set or counter is for; None when it is not ours."""
+    found = _NAME.match(name)
+    return (VmId(int(found[1])), int(found[2])) if found else None
+
+
+def part(vm: VmId, nics: Iterable[Nic]) -> Part:
+    """What the VM has of the table with these NICs."""
+    return Part(vm, frozenset(nic.index for nic in nics))
+
+
+def nothing_of(gone: Part) -> Document:
+    """Leaves nothing of it. What is added is there already, or goes at once: so nothing has to be there."""
+    table = Document(*TABLE, shared=True)
+    for index in sorted(gone.nics):
+        _without_rules(table, chain := chain_name(gone.vm, index))
+        for rule in COUNTERS:
+            table.without("counter", f"{chain}.{rule}")
+    return table
+
+
+def _without_rules(table: Document, chain: str) -> None:
+    for one in CHAINS:
+        table.without("chain", chain + one)
+    for one, kind in SETS.items():
+        table.without("set", chain + one, type=kind)
 
 
 def is_watched(nic: Nic) -> bool:
@@ -66,14 +107,15 @@ def is_watched(nic: Nic) -> bool:
 
 
 def watch(vm: VmId, nics: tuple[Nic, ...]) -> Document:
-    """The table with a chain for each NIC."""
-    table = Document("netdev", table_name(vm))
+    """A chain for each NIC, in place of what the table has for it; counters go on."""
+    table = Document(*TABLE, shared=True)
     for nic in nics:
-        chain = nic.host_name
+        chain = chain_name(vm, nic.index)
         own = _own(nic)
+        _without_rules(table, chain)
         if nic.spoofing.ip:
-            table.add_set(f"{chain}.net4", ["ipv4_addr"], own.net4)
-            table.add_set(f"{chain}.net6", ["ipv6_addr"], own.net6)
+            table.add_set(f"{chain}.net4", [SETS[".net4"]], own.net4)
+            table.add_set(f"{chain}.net6", [SETS[".net6"]], own.net6)
         table.base_chain(chain, "ingress", 0, nic.host_name)
         if nic.outbound is not None:
             table.rule(chain, _over(nic.outbound), DROP, count=f"{chain}.rate")
@@ -83,17 +125,18 @@ def watch(vm: VmId, nics: tuple[Nic, ...]) -> Document:
             table.rule(chain, is_(_ETHER_TYPE, _VLAN_TAGS), DROP, count=f"{chain}.vlan")
         if nic.spoofing.ip:
             table.rule(chain, is_not(meta("protocol"), ["ip", "ip6", "arp"]), DROP, count=f"{chain}.ethertype")
-        _arp(table, nic, own)
+        _arp(table, chain, nic, own)
         if nic.spoofing.ip:
-            _ipv4(table, nic)
-            _ipv6(table, nic, own)
+            _ipv4(table, chain)
+            _ipv6(table, chain, own)
         if nic.spoofing.mac or nic.spoofing.ip:
-            _neighbours(table, nic, own)
+            _neighbours(table, chain, nic, own)
+        for unused in (name for rule in COUNTERS if (name := f"{chain}.{rule}") not in table.counters):
+            table.without("counter", unused)
     return table
 
 
-def _arp(table: Document, nic: Nic, own: _Own) -> None:
-    chain = nic.host_name
+def _arp(table: Document, chain: str, nic: Nic, own: _Own) -> None:
     if nic.spoofing.mac:
         table.rule(chain, is_not(field("arp", "saddr ether"), own.mac), DROP, count=f"{chain}.arp")
     if nic.spoofing.ip:
@@ -101,16 +144,15 @@ def _arp(table: Document, nic: Nic, own: _Own) -> None:
         table.rule(chain, is_not(field("arp", "saddr ip"), [dhcp.NOBODY, *own.net4]), DROP, count=f"{chain}.arp")
 
 
-def _ipv4(table: Document, nic: Nic) -> None:
-    chain = nic.host_name
+def _ipv4(table: Document, chain: str) -> None:
     table.rule(chain, *dhcp.DISCOVER, ACCEPT)
     table.rule(chain, is_not(field("ip", "saddr"), f"@{chain}.net4"), DROP, count=f"{chain}.ipv4")
     server = (is_(meta("protocol"), "ip"), is_(field("udp", "sport"), 67))
     table.rule(chain, *server, DROP, count=f"{chain}.dhcp-server")
 
 
-def _ipv6(table: Document, nic: Nic, own: _Own) -> None:
-    chain, nameless = nic.host_name, f"{nic.host_name}.nameless"
+def _ipv6(table: Document, chain: str, own: _Own) -> None:
+    nameless = f"{chain}.nameless"
     table.chain(nameless)
     table.rule(nameless, is_(field("icmpv6", "type"), [_SOLICIT_ROUTER, _SOLICIT, _LISTEN]), RETURN)
     table.rule(nameless, DROP, count=f"{chain}.ipv6")
@@ -123,10 +165,10 @@ def _ipv6(table: Document, nic: Nic, own: _Own) -> None:
     table.rule(chain, *server, DROP, count=f"{chain}.dhcp-server")
 
 
-def _neighbours(table: Document, nic: Nic, own: _Own) -> None:
+def _neighbours(table: Document, chain: str, nic: Nic, own: _Own) -> None:
     """Neighbour discovery. Its fields are at known places, because it comes without extension headers or not at all."""
-    chain, nd = nic.host_name, f"{nic.host_name}.nd"
-    kind, count = field("icmpv6", "type"), f"{nic.host_name}.nd"
+    kind, nd = field("icmpv6", "type"), f"{chain}.nd"
+    count = nd
     table.chain(nd)
     all_kinds = [_SOLICIT_ROUTER, _ADVERTISE_ROUTER, _SOLICIT, _ADVERTISE, _REDIRECT]
     table.rule(chain, is_(kind, all_kinds), goto(nd))

@@ -1,11 +1,12 @@
-"""Rules in the kernel: load, compare, count, remove. The calling thread must stand in the right namespace."""
+"""Tables in the kernel: load, compare, count, remove. The calling thread must stand in the right namespace."""
 
 import hashlib
 import os
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
+from typing import TypeVar
 
 import structlog
 
@@ -15,6 +16,8 @@ from onedock.nodeside.agent.firewall.nfnetlink import Interrupted, Nftables, att
 from onedock.reconcilers.errors import TerminalError, TransientError
 
 log = structlog.get_logger()
+
+T = TypeVar("T")
 
 # Attributes of linux/netfilter/nf_tables.h; the table is the first one of every object.
 _TABLE = 1
@@ -45,13 +48,17 @@ def load(ruleset: Ruleset) -> str:
 
     Raises TransientError: a NIC is gone or somebody else changes the rules; TerminalError: the node cannot do it.
     """
-    problem = _nft(ruleset.text)
+    problem = run_nft(ruleset.text)
     if problem and ruleset.unguarded is not None and "not supported" in problem:
         _warn(problem)
-        problem = _nft(ruleset.unguarded)
+        problem = run_nft(ruleset.unguarded)
+    return proven(problem, fingerprint(ruleset.tables))
+
+
+def proven(problem: str, loaded: str | None) -> str:
+    """The fingerprint after a transaction. Raises TransientError when nft had a problem or nothing is there."""
     if problem:
         raise TransientError(f"nft refuses the rules: {problem}; they are tried again")
-    loaded = fingerprint(ruleset.tables)
     if loaded is None:
         raise TransientError("rules vanished right after loading: something else on the node changes nftables")
     return loaded
@@ -59,7 +66,7 @@ def load(ruleset: Ruleset) -> str:
 
 def takes(ruleset: Ruleset) -> bool:
     """Whether the kernel would load it; nothing is loaded. Raises TerminalError when there is no nft."""
-    return not _nft(ruleset.text, "--check")
+    return not run_nft(ruleset.text, "--check")
 
 
 @cache
@@ -71,8 +78,8 @@ def _warn(problem: str) -> None:
 def unload(tables: Iterable[Table]) -> None:
     """Remove the tables with everything in them; absent is success. Raises TransientError."""
     with Nftables() as kernel:
-        there = [table for table in tables if _handle(kernel, table) is not None]
-    if there and (problem := _nft(text([], there))):
+        there = [table for table in tables if head(kernel, table) is not None]
+    if there and (problem := run_nft(text([], there))):
         raise TransientError(f"nft does not remove rules: {problem}; it is tried again")
 
 
@@ -81,28 +88,27 @@ def fingerprint(tables: Iterable[Table]) -> str | None:
 
     Raises TransientError when somebody keeps changing them.
     """
-    with Nftables() as kernel:
-        tables = tuple(tables)
-        for _ in range(_ATTEMPTS):
-            try:
-                found = [_contents(kernel, table) for table in tables]
-            except (Interrupted, FileNotFoundError):
-                continue
-            return _hash(found) if any(found) else None
-    raise TransientError("rules change while they are read: something else on the node changes nftables; try again")
+    tables = tuple(tables)
+    return digest(undisturbed(lambda kernel: [_contents(kernel, table) for table in tables]))
 
 
 def counters(tables: Iterable[Table]) -> tuple[Hits, ...]:
     """All counters, in the order of the rules. Absent tables have none. Raises TransientError."""
+    tables = tuple(tables)
+    return undisturbed(
+        lambda kernel: tuple(
+            hits(one) for family, name in tables for one in kernel.dump(nfnetlink.GET_OBJECT, family, {_TABLE: name})
+        )
+    )
+
+
+def undisturbed(read: Callable[[Nftables], T]) -> T:
+    """What was read, from the beginning when something changed meanwhile. TransientError: that does not end."""
     with Nftables() as kernel:
         for _ in range(_ATTEMPTS):
             try:
-                return tuple(
-                    _hits(one)
-                    for family, name in tables
-                    for one in kernel.dump(nfnetlink.GET_OBJECT, family, {_TABLE: name})
-                )
-            except Interrupted:
+                return read(kernel)
+            except (Interrupted, FileNotFoundError):
                 continue
     raise TransientError("rules change while they are read: something else on the node changes nftables; try again")
 
@@ -113,19 +119,19 @@ def _contents(kernel: Nftables, table: Table) -> list[bytes]:
     Chains are asked for one by one: all tables' chains would come in one dump, thousands on a full node.
     """
     family, name = table
-    if (head := _handle(kernel, table)) is None:
+    if (itself := head(kernel, table)) is None:
         return []
     rules = list(kernel.dump(nfnetlink.GET_RULE, family, {_TABLE: name}))
     chains = dict.fromkeys(_text(dict(attributes(rule))[_CHAIN_OF_RULE]) for rule in rules)
-    found = [head, *rules, *(kernel.get(nfnetlink.GET_CHAIN, family, {_TABLE: name, _CHAIN: one}) for one in chains)]
+    found = [itself, *rules, *(kernel.get(nfnetlink.GET_CHAIN, family, {_TABLE: name, _CHAIN: one}) for one in chains)]
     sets = list(kernel.dump(nfnetlink.GET_SET, family, {_TABLE: name}))
     for one in sets:
-        found += [one, *_elements(kernel, table, _text(dict(attributes(one))[_SET_NAME]))]
+        found += [one, *elements(kernel, table, _text(dict(attributes(one))[_SET_NAME]))]
     return found
 
 
-def _elements(kernel: Nftables, table: Table, name: str) -> list[bytes]:
-    """Sorted: a growing hash table changes their order by itself."""
+def elements(kernel: Nftables, table: Table, name: str) -> list[bytes]:
+    """What is in a set. Sorted: a growing hash table changes their order by itself."""
     lists = kernel.dump(nfnetlink.GET_ELEMENTS, table[0], {_TABLE: table[1], _SET_NAME: name})
     return sorted(
         element
@@ -136,7 +142,8 @@ def _elements(kernel: Nftables, table: Table, name: str) -> list[bytes]:
     )
 
 
-def _handle(kernel: Nftables, table: Table) -> bytes | None:
+def head(kernel: Nftables, table: Table) -> bytes | None:
+    """The table itself."""
     family, name = table
     try:
         return kernel.get(nfnetlink.GET_TABLE, family, {_TABLE: name})
@@ -144,26 +151,28 @@ def _handle(kernel: Nftables, table: Table) -> bytes | None:
         return None
 
 
-def _hits(data: bytes) -> Hits:
+def hits(data: bytes) -> Hits:
+    """A counter by what the kernel says of it."""
     values = dict(attributes(data))
     counts = dict(attributes(values[_OBJECT_DATA]))
     nic, _, rule = _text(values[_OBJECT_NAME]).partition(".")
     return Hits(nic, rule, int.from_bytes(counts[_PACKETS]), int.from_bytes(counts[_BYTES]))
 
 
-def _hash(tables: list[list[bytes]]) -> str:
+def digest(parts: list[list[bytes]]) -> str | None:
+    """A hash of all of them; None when they are empty."""
     found = hashlib.sha256()
-    for table in tables:
-        for one in (b"table", *table):
+    for part in parts:
+        for one in (b"table", *part):
             found.update(len(one).to_bytes(4) + one)
-    return found.hexdigest()[:16]
+    return found.hexdigest()[:16] if any(parts) else None
 
 
 def _text(value: bytes) -> str:
     return value.rstrip(b"\0").decode()
 
 
-def _nft(text: str, *options: str) -> str:
+def run_nft(text: str, *options: str) -> str:
     """Run one transaction; returns what nft complains about. The child stands in the thread's namespace."""
     try:
         done = subprocess.run(

@@ -4,20 +4,24 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from threading import Lock
 
-from onedock.nodeside.agent.firewall import kernel
-from onedock.nodeside.agent.firewall.document import Ruleset, Table
-from onedock.nodeside.agent.firewall.ruleset import INSIDE, outside
+from onedock.nodeside.agent.firewall import kernel, shared
+from onedock.nodeside.agent.firewall.document import Part, Ruleset
+from onedock.nodeside.agent.firewall.ruleset import INSIDE
 from onedock.nodeside.agent.steps.rules import Scope
 from onedock.reconcilers.model import VmId
 
 DAMAGED = "damaged"
 """Instead of a digest: somebody changed the rules, or an earlier agent loaded them."""
 
+_Key = tuple[VmId, Scope]
+
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    digest: str
-    fingerprint: str
+    digest: str = DAMAGED
+    fingerprint: str = ""
+    nics: frozenset[int] = frozenset()
+    """In the table that VMs share: those that something may be there of."""
 
 
 class Loaded:
@@ -25,8 +29,10 @@ class Loaded:
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._known: dict[tuple[VmId, Scope], _Known | None] = {}
+        self._known: dict[_Key, _Known | None] = {}
         """None: there is nothing. Without an entry: not looked at yet."""
+        self._left: dict[VmId, frozenset[int]] | None = None
+        """What an earlier agent has left in the shared table; None: not looked at yet."""
 
     def look(self, vm: VmId, scope: Scope, place: AbstractContextManager[None]) -> str | None:
         """The digest of what is there, or ``DAMAGED``; None when nothing is.
@@ -34,39 +40,65 @@ class Loaded:
         ``place`` is where to look; a VM that never had rules costs nothing. Raises TransientError.
         """
         key = (vm, scope)
-        known = self._known.get(key)
-        if known is None and key in self._known:
+        if key in self._known and self._known[key] is None:
             return None
         with place:
-            found = kernel.fingerprint(_tables(vm, scope))
-        if found is None:
-            self._keep(vm, scope, None)
+            known = self._current(key)
+            found = _fingerprint(vm, scope, known) if known is not None else None
+        if known is None or found is None:
+            self._keep(key, None)
             return None
-        return known.digest if known is not None and known.fingerprint == found else DAMAGED
+        return known.digest if known.fingerprint == found else DAMAGED
 
     def load(self, vm: VmId, scope: Scope, ruleset: Ruleset) -> None:
         """Replace the rules. Raises TransientError or TerminalError."""
-        self._keep(vm, scope, _Known(ruleset.digest, kernel.load(ruleset)))
+        key = (vm, scope)
+        if ruleset.part is None:
+            self._keep(key, _Known(ruleset.digest, kernel.load(ruleset)))
+            return
+        known, nics = self._current(key), ruleset.part.nics
+        before = known.nics if known is not None else frozenset[int]()
+        # First what may be there whatever becomes of the transaction.
+        self._keep(key, _Known(nics=before | nics))
+        self._keep(key, _Known(ruleset.digest, shared.load(ruleset, before), nics))
 
     def drop(self, vm: VmId, scope: Scope) -> None:
         """Remove the rules, if there are some. Raises TransientError."""
-        if (vm, scope) not in self._known or self._known[vm, scope] is not None:
-            kernel.unload(_tables(vm, scope))
-        self._keep(vm, scope, None)
+        key = (vm, scope)
+        if (known := self._current(key)) is not None:
+            if scope is Scope.VM:
+                kernel.unload(INSIDE)
+            else:
+                shared.unload(Part(vm, known.nics))
+        self._keep(key, None)
 
     def forget(self, vm: VmId) -> None:
         """The VM is gone, with everything of it."""
         with self._lock:
             for scope in Scope:
                 self._known.pop((vm, scope), None)
+            if self._left is not None:
+                self._left.pop(vm, None)
 
-    def _keep(self, vm: VmId, scope: Scope, known: _Known | None) -> None:
+    def _current(self, key: _Key) -> _Known | None:
+        """What is known, or can only be damaged because another process loaded it."""
         with self._lock:
-            self._known[vm, scope] = known
+            if key in self._known:
+                return self._known[key]
+            vm, scope = key
+            if scope is Scope.VM:
+                return _Known()
+            if self._left is None:
+                self._left = shared.left()
+            return _Known(nics=self._left[vm]) if vm in self._left else None
+
+    def _keep(self, key: _Key, known: _Known | None) -> None:
+        with self._lock:
+            self._known[key] = known
 
 
-def _tables(vm: VmId, scope: Scope) -> tuple[Table, ...]:
-    return INSIDE if scope is Scope.VM else outside(vm)
+def _fingerprint(vm: VmId, scope: Scope, known: _Known) -> str | None:
+    return kernel.fingerprint(INSIDE) if scope is Scope.VM else shared.fingerprint(Part(vm, known.nics))
 
 
 LOADED = Loaded()

@@ -41,18 +41,19 @@ class Nftables:
     def __exit__(self, *_: object) -> None:
         self._socket.close()
 
-    def get(self, what: int, family: str, names: dict[int, str]) -> bytes:
-        """The one object. Raises FileNotFoundError."""
+    def get(self, what: int, family: str, names: dict[int, str | bytes]) -> bytes:
+        """The one object that these attributes select. Raises FileNotFoundError."""
         return next(self._ask(what, family, names, _REQUEST | _ACK))
 
-    def dump(self, what: int, family: str, names: dict[int, str]) -> Iterator[bytes]:
+    def dump(self, what: int, family: str, names: dict[int, str | bytes]) -> Iterator[bytes]:
         """All objects that the names, such as that of a table, select. Raises FileNotFoundError or Interrupted."""
         return self._ask(what, family, names, _REQUEST | _DUMP)
 
-    def _ask(self, what: int, family: str, names: dict[int, str], flags: int) -> Iterator[bytes]:
+    def _ask(self, what: int, family: str, names: dict[int, str | bytes], flags: int) -> Iterator[bytes]:
         self._sequence += 1
         body = struct.pack("=BBH", FAMILIES[family], 0, 0) + b"".join(
-            _attribute(number, name.encode() + b"\0") for number, name in names.items()
+            _attribute(number, value if isinstance(value, bytes) else value.encode() + b"\0")
+            for number, value in names.items()
         )
         header = _HEADER.pack(_HEADER.size + len(body), _SUBSYSTEM | what, flags, self._sequence, 0)
         self._socket.send(header + body)

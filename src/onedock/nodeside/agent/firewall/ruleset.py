@@ -6,18 +6,13 @@ from onedock.nodeside.agent.firewall import host, vm
 from onedock.nodeside.agent.firewall.document import Ruleset, Table, text
 from onedock.reconcilers.model import Network, Nic, VmId
 
-__all__ = ["INSIDE", "Ruleset", "guard_of_loopback", "host_ruleset", "outside", "vm_ruleset"]
+__all__ = ["INSIDE", "Ruleset", "guard_of_loopback", "host_ruleset", "vm_ruleset"]
 
 INSIDE: tuple[Table, ...] = (("inet", vm.TABLE), ("netdev", vm.TABLE))
 """Tables of a VM in its own namespace."""
 
 _KEPT = 64
 """So many are remembered: every look at a network asks for its rules, and a thousand take their time."""
-
-
-def outside(number: VmId) -> tuple[Table, ...]:
-    """Tables of a VM in the agent's namespace."""
-    return (("netdev", host.table_name(number)),)
 
 
 def vm_ruleset(network: Network) -> Ruleset | None:
@@ -46,9 +41,11 @@ def guard_of_loopback() -> Ruleset:
 def _inside(nics: tuple[Nic, ...]) -> Ruleset:
     stateful, guard = vm.stateful(nics), vm.guard(nics)
     unguarded = text([stateful], INSIDE[1:])
-    return Ruleset(INSIDE, unguarded) if guard is None else Ruleset(INSIDE, text([stateful, guard]), unguarded)
+    if guard is None:
+        return Ruleset(INSIDE, unguarded)
+    return Ruleset(INSIDE, text([stateful, guard]), unguarded=unguarded)
 
 
 @lru_cache(_KEPT)
 def _outside(number: VmId, nics: tuple[Nic, ...]) -> Ruleset:
-    return Ruleset(outside(number), text([host.watch(number, nics)]))
+    return Ruleset((), text([host.watch(number, nics)]), host.part(number, nics))

@@ -7,6 +7,7 @@ themselves, and nothing has to be put back for them.
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from onedock.nodeside.heals import Cause
 
@@ -32,6 +33,7 @@ _TABLE_COMPAT, _TABLE_MAIN = 252, 254
 """RT_TABLE_COMPAT: a number above 255, such as those of the tables for sources."""
 _PROTO_KERNEL, _PROTO_BOOT, _PROTO_STATIC, _PROTO_DHCP = 2, 3, 4, 16
 _NFT_SUBSYSTEM, _NFT_MESSAGES, _NFT_NEWGEN = 10, 32, 15
+_NFT_TABLES, _NFT_CHAINS = frozenset({0, 2}), frozenset({3, 5})
 
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_LINKINFO = 1, 3, 4, 10, 18
 _IFLA_IFALIAS, _IFLA_AF_SPEC, _IFLA_GROUP = 20, 26, 27
@@ -42,6 +44,8 @@ _IFA_FLAGS = 8
 _TCA_KIND = 1
 _NFTA_TABLE = 1
 """The table's name has this number in messages of tables, chains, rules, sets, elements and objects alike."""
+_NFTA_TABLE_FLAGS, _NFTA_CHAIN, _NFTA_OTHERS = 2, 3, 2
+"""The name of the chain, of the rule's chain, of the set or of the object."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +59,9 @@ class Notice:
     """Of the link or of the table."""
     gone: bool = False
     state: tuple[object, ...] = ()
-    """Of a link: everything that can be set on it and that VMs depend on."""
+    """Of a link: everything that can be set on it and that VMs depend on; of a table: its flags, if it has some."""
+    part: str = ""
+    """Of the table: the chain, set or object; empty: the table itself."""
 
 
 def parse(messages: bytes) -> Iterator[Notice]:
@@ -123,8 +129,14 @@ def _qdisc(gone: bool, body: bytes) -> Notice | None:
     return None if index == LOOPBACK or kind == "noqueue" else Notice(Cause.QDISC, index, gone=gone)
 
 
-def _table(gone: bool, body: bytes) -> Notice:
-    return Notice(Cause.FILTER, name=_text(_attributes(body[_NFTABLES.size :]).get(_NFTA_TABLE)), gone=gone)
+def _filter(number: int, gone: bool, body: bytes) -> Notice:
+    found = _attributes(body[_NFTABLES.size :])
+    name = _text(found.get(_NFTA_TABLE))
+    if number in _NFT_TABLES:
+        flags = found.get(_NFTA_TABLE_FLAGS, b"")
+        return Notice(Cause.FILTER, name=name, gone=gone, state=(flags,) if any(flags) else ())
+    part = found.get(_NFTA_CHAIN if number in _NFT_CHAINS else _NFTA_OTHERS)
+    return Notice(Cause.FILTER, name=name, part=_text(part), gone=gone)
 
 
 def _attributes(data: bytes) -> dict[int, bytes]:
@@ -162,5 +174,9 @@ _READERS: dict[int, Callable[[bool, bytes], Notice | None]] = {
     _DELRULE: _rule,
     _NEWQDISC: _qdisc,
     _DELQDISC: _qdisc,
-    **{_NFT_SUBSYSTEM << 8 | number: _table for number in range(_NFT_MESSAGES) if number != _NFT_NEWGEN},
+    **{
+        _NFT_SUBSYSTEM << 8 | number: partial(_filter, number)
+        for number in range(_NFT_MESSAGES)
+        if number != _NFT_NEWGEN
+    },
 }

@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from onedock.nodeside.agent import namespaces
+from onedock.nodeside.agent.firewall.host import TABLE, owner
 from onedock.nodeside.agent.healing.notices import Notice
 from onedock.nodeside.agent.healing.subscription import Subscription, sockets_of_node, sockets_of_vm
 from onedock.nodeside.heals import Cause
 from onedock.reconcilers.model import VmId, namespace_name
 
-_TABLE = "onedock"
-"""Of nftables inside a VM's namespace; outside, it is followed by a dash and the VM's id."""
+_TABLE = TABLE[1]
+"""Of nftables, in a VM's namespace its own, outside the one that all VMs share."""
 _MOUNTS_S = 0.2
 """An engine mounts and unmounts in bursts, and all names are looked at after each."""
 
@@ -105,13 +106,18 @@ class Watch:
         if notice.cause is Cause.OVERRUN:
             concerned: Iterable[VmId] = tuple(self._names)
         elif notice.cause is Cause.FILTER:
-            prefix, _, number = notice.name.rpartition("-")
-            ours = prefix == _TABLE and number.isascii() and number.isdecimal()
-            concerned = (VmId(int(number)),) if ours else ()
+            concerned = self._filtered(notice) if notice.name == _TABLE else ()
         else:
             concerned = tuple(self._users.get(name, ()))
         for vm in concerned:
             self._due(vm, notice.cause)
+
+    def _filtered(self, notice: Notice) -> Iterable[VmId]:
+        """Whose filters it is about. A table comes and goes with what is in it, which has messages of its own."""
+        if not notice.part:
+            return tuple(self._names) if notice.state else ()
+        owned = owner(notice.part)
+        return () if owned is None else (owned[0],)
 
     def _on_mounts(self) -> None:
         self._epoll.poll(0)

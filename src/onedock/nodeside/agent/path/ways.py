@@ -12,8 +12,8 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from onedock.nodeside.agent import namespaces
-from onedock.nodeside.agent.firewall import kernel
-from onedock.nodeside.agent.firewall.host import is_watched, table_name
+from onedock.nodeside.agent.firewall import kernel, shared
+from onedock.nodeside.agent.firewall.host import is_watched
 from onedock.nodeside.agent.firewall.vm import TABLE, is_filtered
 from onedock.nodeside.agent.kernel import Kernel
 from onedock.nodeside.agent.path.links import Links
@@ -57,7 +57,7 @@ def _nics(host: IPRoute, inner: IPRoute | None, network: Network) -> tuple[NicPa
     inside = Links(inner) if inner is not None else None
     rules = kernel.counters(_INNER_TABLES) if inner is not None else ()
     with namespaces.at_home():
-        forged = kernel.counters([("netdev", table_name(network.vm))])
+        forged = shared.counters(network.vm, filter(is_watched, network.nics))
     return tuple(
         replace(
             _nic(nic, outside, inside),
