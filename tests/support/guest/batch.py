@@ -1,6 +1,5 @@
 """Tests that share one guest, as their reports arrive."""
 
-import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from typing import Any
@@ -11,7 +10,7 @@ from tests.support.guest.machine import Guest
 
 
 class Batch:
-    """Node ids for one guest. It is booted when the first of them is asked for, and runs all of them in one go."""
+    """Node ids for one guest, which runs all of them in one go."""
 
     def __init__(self, init: str) -> None:
         self.items: list[str] = []
@@ -23,12 +22,15 @@ class Batch:
         self._broken: list[str] = []
         self._kernel = "no kernel"
         self._outcomes: Counter[str] = Counter()
-        self._began = self._ended = 0.0
+        self._seconds = 0.0
 
-    def reports(self, item: pytest.Item, images: Images) -> Iterator[pytest.TestReport]:
+    def boot(self, images: Images) -> None:
+        """Start the guest."""
+        self._guest = Guest(images, self.items, init=self._init)
+        self._messages = self._guest.messages()
+
+    def reports(self, item: pytest.Item) -> Iterator[pytest.TestReport]:
         """Those of one test as they arrive; instead of what never comes, a failure that says why."""
-        if self._guest is None:
-            self._boot(images)
         for data in self._arriving(item.nodeid):
             report = item.config.hook.pytest_report_from_serializable(config=item.config, data=data)
             self._count(report)
@@ -45,23 +47,18 @@ class Batch:
         """End the guest."""
         if self._guest is not None:
             self._guest.close()
-            self._ended = self._ended or time.monotonic()
 
     def summary(self) -> str:
         """A line for people: where, how long, what."""
         counts = ", ".join(f"{count} {outcome}" for outcome, count in sorted(self._outcomes.items())) or "nothing run"
         where = f"Linux {self._kernel}{', systemd' if self._init == 'systemd' else ''}"
         needed = ", ".join(sorted(self.features))
-        return f"in the guest ({where}, {self._ended - self._began:.0f} s): {counts}: {needed}"
-
-    def _boot(self, images: Images) -> None:
-        self._began = time.monotonic()
-        self._guest = Guest(images, self.items, init=self._init)
-        self._messages = self._guest.messages()
+        return f"in the guest ({where}, {self._seconds:.0f} s): {counts}: {needed}"
 
     def _arriving(self, nodeid: str) -> Iterator[dict[str, Any]]:
         yield from self._waiting.pop(nodeid, [])
         for message in self._messages:
+            self._seconds = message["at"]
             match message:
                 case {"kernel": kernel}:
                     self._kernel = kernel
@@ -71,7 +68,6 @@ class Batch:
                     yield report
                 case {"report": report}:
                     self._waiting[report["nodeid"]].append(report)
-        self._ended = self._ended or time.monotonic()
 
     def _count(self, report: pytest.TestReport) -> None:
         if report.when == "call" or report.outcome != "passed":

@@ -1,5 +1,7 @@
 """A machine in software: boots a kernel with all features, runs given tests there, tells what became of them."""
 
+import contextlib
+import io
 import json
 import subprocess
 import tarfile
@@ -7,9 +9,8 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from tests.support import processes
 from tests.support.guest.images import Images
 
 _PROJECT = Path(__file__).resolve().parents[3]
@@ -34,75 +35,78 @@ class Guest:
     """
 
     def __init__(self, images: Images, items: Sequence[str], *, init: str) -> None:
-        self._images = images
-        self._init = init
-        self._directory = Path(tempfile.mkdtemp(prefix=f"{processes.RUN}-guest-", dir="/var/tmp"))
-        self._console = self._directory / "console"
-        self._reports = self._directory / "reports"
-        self._reports.touch()
-        self._said = self._directory / "qemu"
-        try:
-            archive = self._pack(items)
+        with contextlib.ExitStack() as opened:
+            self._console, self._reports, said, archive = [opened.enter_context(_nameless()) for _ in range(4)]
+            self._said = said
+            _pack(items, archive)
+            files = [archive, self._console, self._reports]
+            argv = _argv(images, init, *(f"/proc/self/fd/{file.fileno()}" for file in files))
             self._deadline = time.monotonic() + _DEADLINE_S
-            with self._said.open("wb") as said:
-                argv = self._argv(archive)
-                self._process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=said, stderr=said)
-        except BaseException:
-            processes.remove_tree(self._directory)
-            raise
+            self._process = subprocess.Popen(
+                argv, stdin=subprocess.DEVNULL, stdout=said, stderr=said, pass_fds=[file.fileno() for file in files]
+            )
+            self._files = opened.pop_all()
 
     def close(self) -> None:
         """Pull the plug. A second time does nothing."""
-        if self._directory.exists():
-            self._process.kill()
-            self._process.wait()
-            processes.remove_tree(self._directory)
+        self._process.kill()
+        self._process.wait()
+        self._files.close()
 
     def messages(self) -> Iterator[dict[str, Any]]:
         """What the guest says until it ends, at the latest when its time is over."""
-        with self._reports.open() as reports:
-            rest = ""
-            while True:
-                running = self._process.poll() is None
-                rest += reports.read()
-                *lines, rest = rest.split("\n")
-                yield from map(json.loads, lines)
-                if not running or time.monotonic() > self._deadline:
-                    return
-                if not lines:
-                    time.sleep(0.05)
+        rest = b""
+        while True:
+            running = self._process.poll() is None
+            rest += self._reports.read()
+            *lines, rest = rest.split(b"\n")
+            yield from map(json.loads, lines)
+            if not running or time.monotonic() > self._deadline:
+                return
+            if not lines:
+                time.sleep(0.05)
 
     def last_words(self) -> str:
         """The end of its console, or what qemu itself said."""
         if self._process.poll() is None:
-            return f"it ran for {_DEADLINE_S} s and more; its console:\n{self._shown()}"
-        return f"qemu ended: {self._said.read_text(errors='replace')}; its console:\n{self._shown()}"
+            return f"it ran for {_DEADLINE_S} s and more; its console:\n{_end_of(self._console)}"
+        return f"qemu ended: {_end_of(self._said)}; its console:\n{_end_of(self._console)}"
 
-    def _shown(self) -> str:
-        return self._console.read_text(errors="replace")[-4000:] if self._console.exists() else ""
 
-    def _pack(self, items: Sequence[str]) -> Path:
-        (self._directory / "items").write_text("\n".join(items))
-        archive = self._directory / "project.tar"
-        with tarfile.open(archive, "w") as packed:
-            for name in _SENT:
-                packed.add(_PROJECT / name, arcname=name)
-            packed.add(self._directory / "items", arcname="items")
-        return archive
+def _nameless() -> IO[bytes]:
+    """A file without a name: however a test run ends, nothing of it is left."""
+    return tempfile.TemporaryFile(dir="/var/tmp", buffering=0)
 
-    def _argv(self, archive: Path) -> list[str]:
-        disks = (
-            f"file={self._images.root},format=raw,if=virtio,snapshot=on",
-            f"file={self._images.python},format=raw,if=virtio,readonly=on",
-            f"file={archive},format=raw,if=virtio,readonly=on",
-        )
-        # It dies with the test run, however that ends.
-        return [
-            *("setpriv", "--pdeathsig", "KILL", "--"),
-            *("qemu-system-x86_64", "-accel", "tcg", "-machine", "pc", "-smp", "2", "-m", "1024"),
-            *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
-            *("-kernel", str(self._images.kernel), "-initrd", str(self._images.initrd)),
-            *("-append", f"{_COMMAND_LINE} onedock.init={self._init}"),
-            *(word for disk in disks for word in ("-drive", disk)),
-            *("-serial", f"file:{self._console}", "-serial", f"file:{self._reports}"),
-        ]
+
+def _end_of(file: IO[bytes]) -> str:
+    file.seek(0)
+    return file.read()[-4000:].decode(errors="replace")
+
+
+def _pack(items: Sequence[str], archive: IO[bytes]) -> None:
+    listed = "\n".join(items).encode()
+    with tarfile.open(fileobj=archive, mode="w") as packed:
+        for name in _SENT:
+            packed.add(_PROJECT / name, arcname=name)
+        entry = tarfile.TarInfo("items")
+        entry.size = len(listed)
+        packed.addfile(entry, io.BytesIO(listed))
+
+
+def _argv(images: Images, init: str, archive: str, console: str, reports: str) -> list[str]:
+    disks = (
+        f"file={images.root},format=raw,if=virtio,snapshot=on",
+        f"file={images.python},format=raw,if=virtio,readonly=on",
+        f"file={archive},format=raw,if=virtio,readonly=on",
+    )
+    # It dies with the test run, however that ends. One processor: what two of them tell each other costs more in software
+    # than the second one brings, and the guests run side by side.
+    return [
+        *("setpriv", "--pdeathsig", "KILL", "--"),
+        *("qemu-system-x86_64", "-accel", "tcg", "-machine", "pc", "-smp", "1", "-m", "1024"),
+        *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
+        *("-kernel", str(images.kernel), "-initrd", str(images.initrd)),
+        *("-append", f"{_COMMAND_LINE} onedock.init={init}"),
+        *(word for disk in disks for word in ("-drive", disk)),
+        *("-serial", f"file:{console}", "-serial", f"file:{reports}"),
+    ]

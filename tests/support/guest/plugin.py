@@ -39,17 +39,19 @@ class InGuest:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> None:
-        """Before the first test, as that may have a deadline: make the images."""
+        """Before the first test, as that may have a deadline: make the images, and start all guests at once."""
         if self._batches and not session.config.option.collectonly:
             terminal = session.config.pluginmanager.get_plugin("terminalreporter")
-            self._images = images.prepare(terminal.write_line if terminal else print)
+            made = images.prepare(terminal.write_line if terminal else print)
+            for batch in self._batches.values():
+                batch.boot(made)
 
     def pytest_runtest_protocol(self, item: pytest.Item) -> bool | None:
         batch = self._by_item.get(item.nodeid)
         if batch is None:
             return None
         item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
-        for report in batch.reports(item, self._images):
+        for report in batch.reports(item):
             item.ihook.pytest_runtest_logreport(report=report)
         item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
         if item.nodeid == batch.items[-1]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ WIRE = "ONEDOCK_GUEST_REPORTS"
 
 
 class Reporter:
-    """A plugin of pytest in the guest. Messages: ``kernel``, ``report``, ``broken`` (collection), ``end``."""
+    """A plugin of pytest in the guest. Messages: ``kernel``, ``report``, ``broken`` (collection)."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
@@ -26,10 +27,7 @@ class Reporter:
         if report.failed:
             self._send(broken=f"{report.nodeid}: {report.longreprtext}")
 
-    @pytest.hookimpl(trylast=True)
-    def pytest_sessionfinish(self, exitstatus: int) -> None:
-        self._send(end=int(exitstatus))
-
     def _send(self, **message: Any) -> None:
+        message["at"] = time.monotonic()  # seconds since it booted
         self._wire.write(json.dumps(message) + "\n")
         self._wire.flush()
