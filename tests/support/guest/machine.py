@@ -99,7 +99,7 @@ def _argv(images: Images, init: str, archive: str, console: str, reports: str) -
         f"file={images.python},format=raw,if=virtio,readonly=on",
         f"file={archive},format=raw,if=virtio,readonly=on",
     )
-    # It dies with the test run, however that ends. One processor: what two of them tell each other costs more in software
+    # It dies with the test run, however that ends. One processor: with two, emulation pays more to keep them coherent
     # than the second one brings, and the guests run side by side.
     return [
         *("setpriv", "--pdeathsig", "KILL", "--"),
