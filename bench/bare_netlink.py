@@ -1,7 +1,9 @@
-"""A VM's network by nothing but the netlink messages and rule transactions that it takes: no reads, no memory."""
+"""A VM's network by the same netlink messages in a bare loop: no plan, no memory, no service, no notifications.
+
+The looks before and after a change are part of it, as an agent that believes only what it sees has to have them.
+"""
 
 import os
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -9,9 +11,8 @@ from typing import Any, Self
 from pyroute2 import IPRoute
 
 from onedock.nodeside.agent import namespaces
-from onedock.nodeside.agent.firewall.document import text
-from onedock.nodeside.agent.firewall.host import nothing_of, part
-from onedock.nodeside.agent.firewall.ruleset import host_ruleset, vm_ruleset
+from onedock.nodeside.agent.qdiscs import Qdiscs
+from onedock.nodeside.agent.reading import read
 from onedock.nodeside.agent.seen import vm_group
 from onedock.reconcilers.model import Network, Nic, VmId, namespace_name
 
@@ -53,6 +54,7 @@ class BareNetlink:
         name = namespace_name(network.vm)
         self._made.add(network.vm)
         namespaces.enter(self._node)
+        read(self._host, None, network, None, _no_limits)
         namespaces.create_and_enter(name)
         with IPRoute() as inner:
             inner.link("set", index=_LOOPBACK, state="up")
@@ -64,12 +66,13 @@ class BareNetlink:
                 inner.link("set", index=index, state="up")
                 for gateway in nic.gateways:
                     self._route(inner, index, nic, gateway)
-        self._load(network)
+            read(self._host, inner, network, None, _no_limits)
 
     def update(self, before: Network, after: Network) -> None:
-        """Replace the addresses of all NICs, and all rules."""
+        """Replace the addresses of all NICs."""
         namespaces.enter(namespace_name(after.vm))
         with IPRoute() as inner:
+            read(self._host, inner, after, None, _no_limits)
             for old, new in zip(before.nics, after.nics, strict=True):
                 index = inner.link("get", ifname=new.name)[0]["index"]
                 for address in old.addresses:
@@ -78,12 +81,11 @@ class BareNetlink:
                     self._address(inner, "add", index, address)
                 for gateway in new.gateways:  # it went with its subnet
                     self._route(inner, index, new, gateway)
-        self._load(after)
+            read(self._host, inner, after, None, _no_limits)
 
     def remove(self, network: Network) -> None:
-        """Links and rules, then the namespace."""
+        """Links, then the namespace."""
         namespaces.enter(self._node)
-        _nft(text([nothing_of(part(network.vm, network.nics))]))
         self._host.link("del", group=vm_group(network.vm))
         namespaces.remove(namespace_name(network.vm))
         self._made.discard(network.vm)
@@ -104,16 +106,6 @@ class BareNetlink:
         finally:
             os.close(target)
         self._host.link("set", ifname=nic.host_name, ifalias=f"bare:{network.vm}")
-
-    def _load(self, network: Network) -> None:
-        """The transactions that the agent loads, in both namespaces; ends in the node's."""
-        for namespace, rules in (
-            (namespace_name(network.vm), vm_ruleset(network)),
-            (self._node, host_ruleset(network)),
-        ):
-            namespaces.enter(namespace)
-            if rules is not None:
-                _nft(rules.text)
 
     @staticmethod
     def _address(inner: IPRoute, command: str, index: int, cidr: str) -> None:
@@ -136,5 +128,5 @@ class BareNetlink:
         )
 
 
-def _nft(transaction: str) -> None:
-    subprocess.run(["nft", "-j", "-f", "-"], input=transaction, text=True, check=True, capture_output=True)
+def _no_limits(*, inside: bool) -> Qdiscs:
+    raise AssertionError(f"nothing here is limited, inside: {inside}")
