@@ -76,11 +76,13 @@ def nic(vm: int, index: int, node: int, segment: Segment, host: int, *, aliases:
 
 
 class TwoNodes:
-    """``with TwoNodes() as nodes:`` starts two agents in namespaces of their own, connected by wires."""
+    """``with TwoNodes() as nodes:`` starts two agents, each in a namespace, connected by wires."""
+
+    def __init__(self, agents: tuple[PrivateAgent, PrivateAgent] | None = None) -> None:
+        self.agents = agents or (PrivateAgent(), PrivateAgent())
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            self.agents = (PrivateAgent(), PrivateAgent())
             with ThreadPoolExecutor(2) as threads:
                 list(threads.map(stack.enter_context, self.agents))
             first, second = self.agents
