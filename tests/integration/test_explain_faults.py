@@ -415,7 +415,7 @@ OF_THE_VM = "VM {vm} .*{explain}"
 
 @dataclass(frozen=True)
 class Row:
-    """A fault, and what names it. Empty: the VM runs in spite of it, or the installation is sound."""
+    """A fault, and what names it. Empty: that command has nothing to say about it."""
 
     fault: Fault
     explain: str = ""

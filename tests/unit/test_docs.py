@@ -20,7 +20,7 @@ def problems(directory: Path, page: str, *, index: str = MAP) -> list[str]:
 
 
 def test_the_documents_are_right() -> None:
-    """In a process of its own: in one with Hypothesis' callback of the collector, Python 3.11 may fail to parse."""
+    """In a process of its own: in that of the whole suite, ``ast.parse`` has ended in a SystemError (Python 3.11.7)."""
     done = subprocess.run([sys.executable, ROOT / "scripts/check_docs.py"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
