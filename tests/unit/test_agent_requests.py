@@ -12,9 +12,12 @@ from onedock.nodeside.agent import steps
 from onedock.nodeside.agent.apply.host import bridge_request
 from onedock.nodeside.agent.apply.uplink import port_request, remote_request, uplink_request
 from onedock.nodeside.agent.reading.links import as_host_link
+from onedock.nodeside.agent.rtnetlink import Link
 from onedock.nodeside.agent.seen import BRIDGE_GROUP
 
 LOWER, BRIDGE = 5, 9
+HEADER = 16
+"""Bytes of struct nlmsghdr."""
 
 
 def decoded(request: dict[str, Any], *filters: Any, command: str = "add") -> Any:
@@ -55,7 +58,7 @@ def test_a_vlan_link_is_born_marked_plugged_and_up() -> None:
     data = link_data(message)
     assert (data["IFLA_VLAN_ID"], data["IFLA_VLAN_PROTOCOL"]) == (100, 0x88A8)
     assert {name: data["IFLA_VLAN_FLAGS"][name] for name in ("flags", "mask")} == {"flags": 0x2, "mask": 0x3}
-    seen = as_host_link(message)
+    seen = as_host_link(Link.parse(bytes(message.data)[HEADER:]))
     assert (seen.name, seen.kind, seen.peer, seen.group) == ("p0.100", "vlan", LOWER, BRIDGE_GROUP)
     assert set(attributes) <= seen.attributes
 
@@ -72,8 +75,8 @@ def test_a_vxlan_link_says_where_it_ends(lower: int | None, local: str | None) -
     assert data.pop("IFLA_VXLAN_LINK", None) == lower
     assert data.pop("IFLA_VXLAN_LOCAL", None) == local
     assert data.pop("IFLA_VXLAN_GROUP", None) == (None if local else "239.0.0.7")
-    assert set(attributes) <= as_host_link(message).attributes
-    assert as_host_link(message).peer == (lower or 0)
+    assert set(attributes) <= as_host_link(Link.parse(bytes(message.data)[HEADER:])).attributes
+    assert as_host_link(Link.parse(bytes(message.data)[HEADER:])).peer == (lower or 0)
     assert data == {
         "IFLA_VXLAN_ID": 7,
         "IFLA_VXLAN_LEARNING": 0,

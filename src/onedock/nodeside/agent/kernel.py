@@ -1,11 +1,12 @@
 """Netlink sockets for one operation on one VM: in the agent's namespace, and in the VM's once it exists.
 
 pyroute2's synchronous classes must not be used inside an event loop, and its ``netns=`` forks; so the thread itself
-enters the VM's namespace, and keeps a socket open in the agent's own.
+enters the VM's namespace, and keeps sockets open in the agent's own. Those of pyroute2 are opened when something has
+to be changed.
 """
 
 import errno
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import replace
 from typing import Self
 
@@ -14,7 +15,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from onedock.nodeside.agent import namespaces, reading
 from onedock.nodeside.agent.firewall.loaded import LOADED
-from onedock.nodeside.agent.qdiscs import Qdiscs
+from onedock.nodeside.agent.rtnetlink import IFLA_MTU, Link, Rtnetlink
 from onedock.nodeside.agent.seen import Seen, vm_group
 from onedock.nodeside.agent.steps import Scope
 from onedock.reconcilers.errors import TransientError
@@ -27,59 +28,69 @@ class Kernel:
     def __init__(self, vm: VmId) -> None:
         self.vm = vm
         self.namespace = namespace_name(vm)
-        self._inner: IPRoute | None = None
-        self._qdiscs: dict[bool, Qdiscs] = {}
-        self._indices: dict[tuple[IPRoute, str], int] = {}
+        self._open = ExitStack()
+        self._look_inside: Rtnetlink | None = None
+        self._sockets: dict[bool, IPRoute] = {}
+        self._indices: dict[tuple[bool, str], int] = {}
 
     def __enter__(self) -> Self:
         namespaces.enter_home()
-        self.host = IPRoute()
+        self._look_outside = self._open.enter_context(Rtnetlink())
         try:
             if namespaces.exists(self.namespace):
                 namespaces.enter(self.namespace)
-                self._inner = IPRoute()
+                self._look_inside = self._open.enter_context(Rtnetlink())
         except BaseException:
-            self.host.close()
+            self._open.close()
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        for qdiscs in self._qdiscs.values():
-            qdiscs.close()
-        if self._inner is not None:
-            self._inner.close()
-        self.host.close()
+        self._open.close()
+
+    @property
+    def host(self) -> IPRoute:
+        """pyroute2's socket in the agent's namespace."""
+        if False not in self._sockets:
+            with namespaces.at_home():
+                self._sockets[False] = self._open.enter_context(IPRoute())
+        return self._sockets[False]
 
     @property
     def inner(self) -> IPRoute:
-        """The socket in the VM's namespace. TransientError: there is none."""
-        if self._inner is None:
-            raise TransientError(f"namespace {self.namespace} vanished; try again")
-        return self._inner
+        """pyroute2's socket in the VM's namespace. TransientError: there is none."""
+        self.raw(inside=True)
+        if True not in self._sockets:
+            self._sockets[True] = self._open.enter_context(IPRoute())
+        return self._sockets[True]
 
     def create_namespace(self) -> None:
         """Make the VM's namespace and stand in it."""
         # A bare file is left when an agent was killed between making and mounting it.
         namespaces.remove(self.namespace)
         namespaces.create_and_enter(self.namespace)
-        self._inner = IPRoute()
+        self._look_inside = self._open.enter_context(Rtnetlink())
 
-    def qdiscs(self, *, inside: bool) -> Qdiscs:
-        """The socket for queueing disciplines, in the VM's namespace or in the agent's."""
-        if inside not in self._qdiscs:
-            with nullcontext() if inside else namespaces.at_home():
-                self._qdiscs[inside] = Qdiscs()
-        return self._qdiscs[inside]
+    def raw(self, *, inside: bool) -> Rtnetlink:
+        """The socket for messages of our own making, in the VM's namespace or in the agent's.
+
+        TransientError: there is no namespace of the VM.
+        """
+        if not inside:
+            return self._look_outside
+        if self._look_inside is None:
+            raise TransientError(f"namespace {self.namespace} vanished; try again")
+        return self._look_inside
 
     def read(self, known: Network | None, earlier: Network | None = None) -> Seen:
         """What is there now of what ``known`` and ``earlier`` name."""
-        seen = replace(reading.read(self.host, self._inner, known, earlier, self.qdiscs), rules=self._rules())
-        self._indices = {(self.host, name): link.index for name, link in seen.host.items()}
+        seen = replace(reading.read(self._look_outside, self._look_inside, known, earlier), rules=self._rules())
+        self._indices = {(False, name): link.index for name, link in seen.host.items()}
         return seen
 
     def _rules(self) -> dict[Scope, str]:
         places: dict[Scope, AbstractContextManager[None]] = {Scope.NODE: namespaces.at_home()}
-        if self._inner is not None:
+        if self._look_inside is not None:
             places[Scope.VM] = nullcontext()
         looked = ((scope, LOADED.look(self.vm, scope, place)) for scope, place in places.items())
         return {scope: digest for scope, digest in looked if digest is not None}
@@ -92,17 +103,21 @@ class Kernel:
             if error.code != errno.ENODEV:
                 raise
 
-    def index(self, socket: IPRoute, name: str) -> int:
-        """Index of a link. pyroute2 would send a request without one as it is; here that is an error."""
-        if (socket, name) not in self._indices:
-            self._indices[socket, name] = socket.link("get", ifname=name)[0]["index"]
-        return self._indices[socket, name]
+    def index(self, name: str, *, inside: bool) -> int:
+        """Index of a link in the VM's namespace or in the agent's. TransientError: it went."""
+        if (inside, name) not in self._indices:
+            self._indices[inside, name] = self._link(name, inside=inside).index
+        return self._indices[inside, name]
 
     def mtu(self, name: str) -> int:
-        """MTU of a link of the node."""
-        answer = self.host.link("get", ifname=name)[0]
-        self._indices[self.host, name] = answer["index"]
-        return int(answer.get("mtu"))
+        """MTU of a link of the node. TransientError: it went."""
+        return self._link(name, inside=False).number(IFLA_MTU)
+
+    def _link(self, name: str, *, inside: bool) -> Link:
+        link = self.raw(inside=inside).link(name=name)
+        if link is None:
+            raise TransientError(f"link {name} vanished from {self.namespace if inside else 'the node'}; try again")
+        return link
 
     def forget_indices(self) -> None:
         """A link went: another may get its name with a new index."""

@@ -1,6 +1,6 @@
 """One VM's network in the kernel: observe it, make it so, remove it. Synchronous, for threads.
 
-pyroute2 stops at ``kernel``, ``reading`` and ``apply``.
+Netlink itself stops at ``kernel``, ``reading`` and ``apply``.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -13,6 +13,7 @@ from onedock.nodeside.agent.firewall.loaded import LOADED
 from onedock.nodeside.agent.kernel import Kernel
 from onedock.nodeside.agent.ovs_rows import KIND, MASTER
 from onedock.nodeside.agent.plan import is_our_bridge, is_our_uplink, is_unused, plan, plan_released_vlans
+from onedock.nodeside.agent.rtnetlink import Rtnetlink
 from onedock.nodeside.agent.seen import Seen
 from onedock.nodeside.agent.steps import Scope, Step
 from onedock.reconcilers.errors import TransientError
@@ -71,7 +72,7 @@ def release_vlans(vm: VmId, trunks: Mapping[str, Collection[TrunkPort]], ways_ou
     done: list[Step] = []
     with Kernel(vm) as kernel:
         for name, remaining in trunks.items():
-            if found := reading.read_filtering(kernel.host, name, ways_out):
+            if found := reading.read_filtering(kernel.raw(inside=False), name, ways_out):
                 done.extend(plan_released_vlans(*found, remaining))
         for step in done:
             apply(kernel, step)
@@ -82,28 +83,28 @@ def remove_shared(bridges: Iterable[str], ways_out: frozenset[str]) -> tuple[str
     """Of bridges that have no ports but ``ways_out`` and uplinks of ours, remove what is ours; return which."""
     namespaces.enter_home()
     removed: list[str] = []
-    with IPRoute() as host:
+    with Rtnetlink() as host, IPRoute() as change:
         for name in bridges:
             bridge = reading.host_link(host, name)
             if bridge is not None and bridge.kind == KIND:
-                removed.extend(_remove_switch(host, name, ways_out))
+                removed.extend(_remove_switch(host, change, name, ways_out))
             if bridge is None or bridge.kind != "bridge":
                 continue
             ports = reading.ports(host, bridge)
             if is_unused(ports, ways_out):
                 shared = [port for port in ports if is_our_uplink(port)] + [bridge] * is_our_bridge(bridge)
                 for link in shared:
-                    host.link("del", index=link.index)
+                    change.link("del", index=link.index)
                     removed.append(link.name)
     return tuple(removed)
 
 
-def _remove_switch(host: IPRoute, name: str, phydevs: frozenset[str]) -> Iterator[str]:
+def _remove_switch(host: Rtnetlink, change: IPRoute, name: str, phydevs: frozenset[str]) -> Iterator[str]:
     ports, gone = ovs.remove_unused(name, phydevs)
     for port in ports:
         link = reading.host_link(host, port.name)
         if link is not None and is_our_uplink(link):
-            host.link("del", index=link.index)
+            change.link("del", index=link.index)
             yield link.name
     if gone:
         yield name

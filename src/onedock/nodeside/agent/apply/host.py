@@ -18,7 +18,7 @@ def apply_to_host(kernel: Kernel, step: steps.HostStep) -> None:
         case steps.Label(name, alias):
             kernel.host.link("set", ifname=name, ifalias=alias)
         case steps.PlugIn(name, bridge):
-            kernel.host.link("set", ifname=name, master=kernel.index(kernel.host, bridge))
+            kernel.host.link("set", ifname=name, master=kernel.index(bridge, inside=False))
         case steps.Unplug(name):
             kernel.host.link("set", ifname=name, master=0)
         case steps.RaiseHostLink(name):

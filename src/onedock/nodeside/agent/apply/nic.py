@@ -41,7 +41,7 @@ def _create_veth(kernel: Kernel, step: steps.CreateVeth) -> None:
     # What a new bridge has become by its uplink is not in the step.
     mtu = kernel.mtu(step.bridge) if step.mtu is None and step.bridge is not None else step.mtu
     optional = {} if mtu is None else {"mtu": mtu}
-    plugged = {} if step.bridge is None else {"master": kernel.index(kernel.host, step.bridge)}
+    plugged = {} if step.bridge is None else {"master": kernel.index(step.bridge, inside=False)}
     # A bridge takes the lowest MAC of its ports; a high one on our side never changes it for others.
     high = "fa" if step.mac.startswith("fe") else "fe"
     namespace = os.open(namespaces.path(kernel.namespace), os.O_RDONLY | os.O_CLOEXEC)
@@ -65,5 +65,5 @@ def _create_veth(kernel: Kernel, step: steps.CreateVeth) -> None:
 def _address(kernel: Kernel, command: str, name: str, cidr: str) -> None:
     address, _, prefix = cidr.partition("/")
     flags = {"flags": _IFA_F_NODAD} if ":" in address and command == "add" else {}
-    index = kernel.index(kernel.inner, name)
+    index = kernel.index(name, inside=True)
     kernel.inner.addr(command, index=index, address=address, prefixlen=int(prefix), **flags)

@@ -18,13 +18,13 @@ def apply_to_uplink(kernel: Kernel, step: steps.UplinkStep) -> None:
     """Do one step in the agent's namespace. Raises NetlinkError."""
     match step:
         case steps.CreateUplink():
-            lower = kernel.index(kernel.host, step.lower) if step.lower is not None else None
-            bridge = kernel.index(kernel.host, step.bridge) if step.bridge is not None else None
+            lower = kernel.index(step.lower, inside=False) if step.lower is not None else None
+            bridge = kernel.index(step.bridge, inside=False) if step.bridge is not None else None
             kernel.host.link("add", **uplink_request(step, lower, bridge))
         case steps.AddRemote(name, address):
-            kernel.host.fdb("append", **remote_request(kernel.index(kernel.host, name), address))
+            kernel.host.fdb("append", **remote_request(kernel.index(name, inside=False), address))
         case steps.RemoveRemote(name, address):
-            kernel.host.fdb("del", **remote_request(kernel.index(kernel.host, name), address))
+            kernel.host.fdb("del", **remote_request(kernel.index(name, inside=False), address))
         case steps.FilterVlans(name, on):
             kernel.host.link("set", ifname=name, kind="bridge", br_vlan_filtering=int(on))
         case steps.AddPortVlans(name, vlans):
@@ -78,4 +78,4 @@ def port_request(port: int, vlans: tuple[steps.PortVlan, ...]) -> dict[str, Any]
 
 
 def _vlans(kernel: Kernel, command: str, name: str, vlans: tuple[steps.PortVlan, ...]) -> None:
-    kernel.host.vlan_filter(command, **port_request(kernel.index(kernel.host, name), vlans))
+    kernel.host.vlan_filter(command, **port_request(kernel.index(name, inside=False), vlans))

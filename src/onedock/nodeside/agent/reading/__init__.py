@@ -2,16 +2,14 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Protocol
 
-from pyroute2 import IPRoute
-
-from onedock.nodeside.agent import ovs
+from onedock.nodeside.agent import ovs, qdiscs
 from onedock.nodeside.agent.ovs_rows import MASTER, OURS, OpenVswitch
-from onedock.nodeside.agent.qdiscs import Qdiscs
 from onedock.nodeside.agent.reading import shared
+from onedock.nodeside.agent.reading.dumps import dump
 from onedock.nodeside.agent.reading.inside import LOOPBACK, read_inside
-from onedock.nodeside.agent.reading.links import Links, dump, host_link, ports
+from onedock.nodeside.agent.reading.links import Links, host_link, ports
+from onedock.nodeside.agent.rtnetlink import Rtnetlink
 from onedock.nodeside.agent.seen import HostLink, InnerLink, Seen
 from onedock.reconcilers.model import Network, Nic
 from onedock.reconcilers.nic_parts import Switch, Vxlan
@@ -19,16 +17,7 @@ from onedock.reconcilers.nic_parts import Switch, Vxlan
 __all__ = ["LOOPBACK", "dump", "host_link", "ports", "read", "read_filtering"]
 
 
-class OpenQdiscs(Protocol):
-    """Where queueing disciplines can be asked for."""
-
-    def __call__(self, *, inside: bool) -> Qdiscs:
-        """In the VM's namespace, or in the agent's."""
-
-
-def read(
-    host: IPRoute, inner: IPRoute | None, known: Network | None, earlier: Network | None, qdiscs: OpenQdiscs
-) -> Seen:
+def read(host: Rtnetlink, inner: Rtnetlink | None, known: Network | None, earlier: Network | None) -> Seen:
     """Read the VM's namespace, and of the agent's own the links that the networks name or that are peers."""
     links = Links(host)
     nics = known.nics if known is not None else ()
@@ -49,23 +38,22 @@ def read(
             links.by_index(inner_link.peer)
     sides = (links.by_name(nic.host_name) for nic in nics if nic.inbound is not None)
     if limited := [side.index for side in sides if side is not None and side.limited]:
-        for index, bucket in qdiscs(inside=False).roots(limited).items():
+        for index, bucket in qdiscs.roots(host, limited).items():
             links.amend(index, bucket=bucket)
     switch = _read_switch(links, (*nics, *before))
     seen = Seen(host=links.values(), uplinks=uplinks, own_addresses=own, ovs=switch)
-    if inside is None:
+    if inner is None or inside is None:
         return seen
-    inner_links = _with_buckets(inside.links, qdiscs)
     return replace(
         seen,
         namespace=True,
         loopback_up=inside.loopback_up,
-        inner=inner_links,
+        inner=_with_buckets(inner, inside.links),
         source_rules=inside.source_rules,
     )
 
 
-def _read_uplink(host: IPRoute, links: Links, nic: Nic) -> frozenset[str]:
+def _read_uplink(host: Rtnetlink, links: Links, nic: Nic) -> frozenset[str]:
     assert nic.uplink is not None
     links.by_name(nic.uplink.phydev)
     link = links.by_name(nic.uplink.name)
@@ -89,7 +77,9 @@ def _needs_addresses(nic: Nic) -> bool:
     return isinstance(nic.uplink, Vxlan) and (bool(nic.uplink.remotes) or nic.uplink.tep == "local_ip")
 
 
-def read_filtering(host: IPRoute, name: str, ways_out: frozenset[str]) -> tuple[HostLink, tuple[HostLink, ...]] | None:
+def read_filtering(
+    host: Rtnetlink, name: str, ways_out: frozenset[str]
+) -> tuple[HostLink, tuple[HostLink, ...]] | None:
     """A bridge that filters VLANs, and its ways out with their VLANs; None: it does not, or is not there."""
     links = Links(host)
     bridge = links.by_name(name) if links.filters_vlans(name) else None
@@ -99,7 +89,7 @@ def read_filtering(host: IPRoute, name: str, ways_out: frozenset[str]) -> tuple[
     return bridge, tuple(replace(port, vlans=shared.vlans(host, port)) for port in found)
 
 
-def _read_trunks(host: IPRoute, links: Links, nics: Iterable[Nic], before: Iterable[Nic]) -> None:
+def _read_trunks(host: Rtnetlink, links: Links, nics: Iterable[Nic], before: Iterable[Nic]) -> None:
     had_trunks = {nic.host_name for nic in before if nic.trunk is not None}
     for nic in nics:
         names: list[str | None] = [nic.host_name] if nic.trunk is not None or nic.host_name in had_trunks else []
@@ -112,9 +102,9 @@ def _read_trunks(host: IPRoute, links: Links, nics: Iterable[Nic], before: Itera
                 links.amend(port.index, vlans=shared.vlans(host, port))
 
 
-def _with_buckets(links: tuple[InnerLink, ...], qdiscs: OpenQdiscs) -> tuple[InnerLink, ...]:
+def _with_buckets(inner: Rtnetlink, links: tuple[InnerLink, ...]) -> tuple[InnerLink, ...]:
     limited = [link.index for link in links if link.limited]
     if not limited:
         return links
-    buckets = qdiscs(inside=True).roots(limited)
+    buckets = qdiscs.roots(inner, limited)
     return tuple(replace(link, bucket=buckets.get(link.index)) for link in links)

@@ -1,25 +1,30 @@
 """What the VM's namespace has."""
 
 import ipaddress
+import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from pyroute2 import IPRoute
-
-from onedock.nodeside.agent.reading.links import IFF_UP, SKIP_STATISTICS, dump, limited
-from onedock.nodeside.agent.seen import (
-    IPV4_SYSCTLS,
-    IPV6_SYSCTLS,
-    SOURCE_PRIORITY,
-    SOURCE_TABLES,
-    InnerLink,
-    SourceRule,
+from onedock.nodeside.agent.rtnetlink import (
+    GET_ADDRESS,
+    GET_ROUTE,
+    GET_RULE,
+    IFF_LOWER_UP,
+    IFLA_ADDRESS,
+    IFLA_AF_SPEC,
+    IFLA_LINK,
+    IFLA_MTU,
+    Attributes,
+    Link,
+    Rtnetlink,
+    attributes,
+    number,
 )
+from onedock.nodeside.agent.seen import SOURCE_PRIORITY, SOURCE_TABLES, InnerLink, SourceRule
 
 LOOPBACK = 1
 """Index of ``lo``, the same in every namespace."""
 
-_IFF_LOWER_UP = 0x10000
 _IFA_F_PERMANENT = 0x80
 _SCOPE_LINK = 253
 _TABLE_COMPAT, _TABLE_MAIN = 252, 254
@@ -27,9 +32,22 @@ _TABLE_COMPAT, _TABLE_MAIN = 252, 254
 _PROTO_KERNEL = 2
 _STATIC = frozenset({3, 4})
 """Route protocols ``boot`` and ``static``: not learnt by router advertisements or DHCP."""
-_INET6 = 10
-_BITS = {False: 32, True: 128}
-_ANY = {False: "0.0.0.0", True: "::"}  # noqa: S104 - the default route's destination
+_INET, _INET6 = 2, 10
+_BITS = {_INET: 32, _INET6: 128}
+_ANY = {_INET: bytes(4), _INET6: bytes(16)}
+
+_IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS = 1, 2, 8
+_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_TABLE = 1, 4, 5, 6, 15
+_FRA_SRC, _FRA_PRIORITY, _FRA_TABLE = 2, 6, 15
+_IFLA_INET_CONF, _IFLA_INET6_CONF = 1, 2
+_IPV4_CONF = {"arp_ignore": 18, "arp_announce": 17}
+"""Places of the sysctls in IFLA_INET_CONF (linux/ip.h, which counts from 1)."""
+_IPV6_CONF = {"accept_ra": 3, "autoconf": 5, "disable_ipv6": 26}
+"""Places of the sysctls in IFLA_INET6_CONF (linux/ipv6.h)."""
+
+_ADDRESS = struct.Struct("=BBBBI")
+_ROUTE = struct.Struct("=BBBBBBBBI")
+"""Also of rules: struct fib_rule_hdr has the same form."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,83 +59,127 @@ class Inside:
     source_rules: frozenset[SourceRule]
 
 
-def read_inside(inner: IPRoute) -> Inside:
+@dataclass(frozen=True, slots=True)
+class _Address:
+    index: int
+    family: int
+    scope: int
+    permanent: bool
+    cidr: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Route:
+    index: int
+    destination: str
+    gateway: str
+    """Empty: a neighbour."""
+    metric: int
+    table: int
+    protocol: int
+    is_default: bool
+
+
+def read_inside(inner: Rtnetlink) -> Inside:
     """Three dumps, whatever the number of links; a fourth one where NICs can share a subnet, or could until now."""
-    answers = dump(lambda: inner.get_links(ext_mask=SKIP_STATISTICS))
-    addresses = dump(inner.get_addr)
-    # The header tells without decoding the rest of the many routes of the kernel's own table.
-    routes = [one for one in dump(inner.get_routes) if one["table"] in {_TABLE_MAIN, _TABLE_COMPAT}]
-    several = len(answers) > 2
-    links = tuple(
-        _inner_link(answer, addresses, routes, several=several) for answer in answers if answer["index"] != LOOPBACK
-    )
+    found = inner.links()
+    addresses = [_address(answer) for answer in inner.dump(GET_ADDRESS, _ADDRESS.pack(0, 0, 0, 0, 0))]
+    routes = [
+        route
+        for answer in inner.dump(GET_ROUTE, _ROUTE.pack(0, 0, 0, 0, 0, 0, 0, 0, 0))
+        if (route := _route(answer)) is not None
+    ]
+    several = len(found) > 2
+    links = tuple(_inner_link(link, addresses, routes, several=several) for link in found if link.index != LOOPBACK)
     return Inside(
-        loopback_up=any(answer["index"] == LOOPBACK and answer["flags"] & IFF_UP for answer in answers),
+        loopback_up=any(link.index == LOOPBACK and link.up for link in found),
         links=links,
         source_rules=_source_rules(inner) if several or any(link.source_routes for link in links) else frozenset(),
     )
 
 
-def _inner_link(answer: Any, addresses: list[Any], routes: list[Any], *, several: bool) -> InnerLink:
-    index = answer["index"]
-    own_addresses = [one for one in addresses if one["index"] == index]
-    by_link = [one for one in routes if one.get("oif") == index]
-    own_routes = [one for one in by_link if one["table"] == _TABLE_MAIN]
-    static = [one for one in own_routes if one["proto"] in _STATIC and one.get("gateway")]
-    ipv6 = answer.get(("af_spec", "AF_INET6", "IFLA_INET6_CONF"))
-    # Among others only, it matters how a NIC takes part in ARP.
-    ipv4 = answer.get(("af_spec", "AF_INET")) if several else None
+def _inner_link(link: Link, addresses: Sequence[_Address], routes: Sequence[_Route], *, several: bool) -> InnerLink:
+    own = [one for one in addresses if one.index == link.index]
+    by_link = [one for one in routes if one.index == link.index]
+    in_main = [one for one in by_link if one.table == _TABLE_MAIN]
+    static = [one for one in in_main if one.protocol in _STATIC and one.gateway]
+    families = attributes(link.attributes.get(IFLA_AF_SPEC, b""))
     return InnerLink(
-        name=answer.get("ifname"),
-        index=index,
-        kind=answer.get(("linkinfo", "kind")) or "",
-        mac=answer.get("address") or "",
-        mtu=answer.get("mtu") or 0,
-        up=bool(answer["flags"] & IFF_UP),
-        carrier=bool(answer["flags"] & _IFF_LOWER_UP),
-        peer=answer.get("link") or 0,
-        addresses=tuple(_address(one) for one in own_addresses if _is_static(one)),
-        gateways=tuple((_gateway(one), one.get("priority") or 0) for one in static if one["dst_len"] == 0),
-        routes=tuple(
-            (_destination(one), _gateway(one), one.get("priority") or 0) for one in static if one["dst_len"] != 0
-        ),
-        connected=frozenset(
-            _destination(one) for one in own_routes if one["proto"] == _PROTO_KERNEL and not one.get("gateway")
-        ),
+        name=link.name,
+        index=link.index,
+        kind=link.kind,
+        mac=link.attributes.get(IFLA_ADDRESS, b"").hex(":"),
+        mtu=link.number(IFLA_MTU),
+        up=link.up,
+        carrier=bool(link.flags & IFF_LOWER_UP),
+        peer=link.number(IFLA_LINK),
+        # What is given for a time only, by a router or a DHCP server, comes and goes as it likes.
+        addresses=tuple(one.cidr for one in own if one.scope != _SCOPE_LINK and one.permanent),
+        gateways=tuple((one.gateway, one.metric) for one in static if one.is_default),
+        routes=tuple((one.destination, one.gateway, one.metric) for one in static if not one.is_default),
+        connected=frozenset(one.destination for one in in_main if one.protocol == _PROTO_KERNEL and not one.gateway),
         source_routes=frozenset(
-            (one.get("table"), _destination(one), _gateway(one) if one.get("gateway") else "")
-            for one in by_link
-            if one["table"] == _TABLE_COMPAT and one.get("table") >= SOURCE_TABLES
+            (one.table, one.destination, one.gateway) for one in by_link if one.table >= SOURCE_TABLES
         ),
-        link_local=any(one["family"] == _INET6 and one["scope"] == _SCOPE_LINK for one in own_addresses),
-        ipv6=tuple((key, ipv6[key]) for key in IPV6_SYSCTLS) if ipv6 else (),
-        ipv4=tuple((key, ipv4[key]) for key in IPV4_SYSCTLS) if ipv4 else (),
-        limited=limited(answer),
+        link_local=any(one.family == _INET6 and one.scope == _SCOPE_LINK for one in own),
+        ipv6=_sysctls(families.get(_INET6), _IFLA_INET6_CONF, _IPV6_CONF),
+        # Among others only, it matters how a NIC takes part in ARP.
+        ipv4=_sysctls(families.get(_INET), _IFLA_INET_CONF, _IPV4_CONF) if several else (),
+        limited=link.limited,
     )
 
 
-def _source_rules(inner: IPRoute) -> frozenset[SourceRule]:
-    return frozenset(
-        (str(ipaddress.ip_address(one.get("src"))), one.get("table"))
-        for one in dump(inner.get_rules)
-        if one.get("priority") == SOURCE_PRIORITY and one["src_len"] == _BITS[one["family"] == _INET6]
+def _sysctls(family: bytes | None, attribute: int, places: dict[str, int]) -> tuple[tuple[str, int], ...]:
+    values = attributes(family).get(attribute, b"") if family else b""
+    return tuple(
+        (key, struct.unpack_from("=i", values, place * 4)[0])
+        for key, place in places.items()
+        if len(values) >= place * 4 + 4
     )
 
 
-def _is_static(address: Any) -> bool:
-    """Not link-local, and not given for a time only, by a router or a DHCP server: that comes and goes as it likes."""
-    return address["scope"] != _SCOPE_LINK and bool((address.get("flags") or 0) & _IFA_F_PERMANENT)
-
-
-def _address(answer: Any) -> str:
+def _address(answer: bytes) -> _Address:
+    family, length, flags, scope, index = _ADDRESS.unpack_from(answer)
+    found = attributes(answer, _ADDRESS.size)
     # IFA_LOCAL is the address, IFA_ADDRESS the far end of a point-to-point link; IPv6 has only the latter.
-    return str(ipaddress.ip_interface(f"{answer.get('local') or answer.get('address')}/{answer['prefixlen']}"))
+    address = found.get(_IFA_LOCAL) or found.get(_IFA_ADDRESS) or _ANY[family]
+    permanent = bool((number(found.get(_IFA_FLAGS)) or flags) & _IFA_F_PERMANENT)
+    return _Address(index, family, scope, permanent, f"{_spelled(address)}/{length}")
 
 
-def _gateway(route: Any) -> str:
-    return str(ipaddress.ip_address(route.get("gateway")))
+def _route(answer: bytes) -> _Route | None:
+    """None: in the kernel's own table for its own addresses, of which there are many, or in none of ours."""
+    family, length, _, _, table, protocol, _, _, _ = _ROUTE.unpack_from(answer)
+    if table not in {_TABLE_MAIN, _TABLE_COMPAT} or family not in _ANY:
+        return None
+    found = attributes(answer, _ROUTE.size)
+    gateway = found.get(_RTA_GATEWAY)
+    return _Route(
+        index=number(found.get(_RTA_OIF)),
+        destination=f"{_spelled(found.get(_RTA_DST) or _ANY[family])}/{length}",
+        gateway=_spelled(gateway) if gateway else "",
+        metric=number(found.get(_RTA_PRIORITY)),
+        table=number(found.get(_RTA_TABLE)) or table,
+        protocol=protocol,
+        is_default=length == 0,
+    )
 
 
-def _destination(route: Any) -> str:
-    start = route.get("dst") or _ANY[route["family"] == _INET6]
-    return str(ipaddress.ip_network(f"{start}/{route['dst_len']}"))
+def _source_rules(inner: Rtnetlink) -> frozenset[SourceRule]:
+    return frozenset(
+        rule
+        for answer in inner.dump(GET_RULE, _ROUTE.pack(0, 0, 0, 0, 0, 0, 0, 0, 0))
+        if (rule := _source_rule(answer)) is not None
+    )
+
+
+def _source_rule(answer: bytes) -> SourceRule | None:
+    family, _, length, _, table, *_ = _ROUTE.unpack_from(answer)
+    found: Attributes = attributes(answer, _ROUTE.size)
+    if number(found.get(_FRA_PRIORITY)) != SOURCE_PRIORITY or length != _BITS.get(family):
+        return None
+    return _spelled(found[_FRA_SRC]), number(found.get(_FRA_TABLE)) or table
+
+
+def _spelled(address: bytes) -> str:
+    return str(ipaddress.ip_address(address))

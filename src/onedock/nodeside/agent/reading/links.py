@@ -1,59 +1,47 @@
 """Links of the agent's namespace, each asked for by name or index: a node may have thousands."""
 
-import errno
-from collections.abc import Callable, Iterable
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from pyroute2 import IPRoute
-from pyroute2.netlink.exceptions import NetlinkDumpInterrupted, NetlinkError
+from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
+from onedock.nodeside.agent.rtnetlink import (
+    HEADER,
+    IFLA_GROUP,
+    IFLA_IFALIAS,
+    IFLA_LINK,
+    IFLA_MASTER,
+    IFLA_MTU,
+    Link,
+    Rtnetlink,
+    number,
+    text,
+)
 from onedock.nodeside.agent.seen import BRIDGE_GROUP, HostLink
-from onedock.reconcilers.errors import TransientError
 
-IFF_UP = 0x1
-SKIP_STATISTICS = 8
-"""RTEXT_FILTER_SKIP_STATS: two thirds of what the kernel tells of a link, and of the time to read it."""
 UPLINK_KINDS = ("vlan", "vxlan")
-_DUMP_ATTEMPTS = 10
 VLAN_FLAGS = {"reorder_hdr": 1, "gvrp": 2, "loose_binding": 4, "mvrp": 8, "bridge_binding": 16}
 """include/uapi/linux/if_vlan.h"""
+_IFLA_VXLAN_LINK = 3
+_IFLA_BR_VLAN_FILTERING, _IFLA_BR_VLAN_DEFAULT_PVID = 7, 39
 
 
-def dump(call: Callable[[], Iterable[Any]]) -> list[Any]:
-    """All answers to a dump, asked again when the kernel says that its tables changed in between."""
-    for _ in range(_DUMP_ATTEMPTS):
-        try:
-            return list(call())
-        except NetlinkDumpInterrupted:
-            continue
-    raise TransientError("the node's links change faster than they can be read; try again")
-
-
-def host_link(host: IPRoute, name: str) -> HostLink | None:
+def host_link(host: Rtnetlink, name: str) -> HostLink | None:
     """One link of the agent's namespace by name; its master is left out."""
-    answer = _get(host, ifname=name)
+    answer = host.link(name=name)
     return None if answer is None else as_host_link(answer)
 
 
-def ports(host: IPRoute, bridge: HostLink, kind: str | None = None) -> list[HostLink]:
-    """The ports of a bridge, or only those of one kind; the kernel selects them."""
-    which: dict[str, Any] = {"master": bridge.index}
-    if kind is not None:
-        which["IFLA_LINKINFO"] = {"attrs": [["IFLA_INFO_KIND", kind]]}
-    # Without a filter of ours, pyroute2 would ask for all links and select by itself.
-    return [as_host_link(answer) for answer in dump(lambda: host.link("dump", dump_filter=lambda _: True, **which))]
-
-
-def limited(answer: Any) -> bool:
-    """Whether something that is not there by default delays what leaves a link."""
-    return answer.get("qdisc") not in {None, "noqueue", "noop"}
+def ports(host: Rtnetlink, bridge: HostLink, kind: str = "") -> list[HostLink]:
+    """The ports of a bridge, or only those of one kind."""
+    return [as_host_link(answer) for answer in host.links(master=bridge.index, kind=kind)]
 
 
 class Links:
     """Links as they are asked for, each once, with their masters."""
 
-    def __init__(self, host: IPRoute) -> None:
+    def __init__(self, host: Rtnetlink) -> None:
         self._host = host
         self._found: dict[int, HostLink] = {}
         self._masters: dict[int, int] = {}
@@ -62,13 +50,13 @@ class Links:
     def by_name(self, name: str) -> HostLink | None:
         """A link, if it exists."""
         if name not in self._named:
-            self._named[name] = self._keep(_get(self._host, ifname=name))
+            self._named[name] = self._keep(self._host.link(name=name))
         return self._named[name]
 
     def by_index(self, index: int) -> HostLink | None:
         """A link, if it exists."""
         if index not in self._found:
-            self._keep(_get(self._host, index=index))
+            self._keep(self._host.link(index=index))
         return self._found.get(index)
 
     def amend(self, index: int, **details: Any) -> None:
@@ -79,12 +67,12 @@ class Links:
     def filters_vlans(self, bridge: str) -> bool:
         """Whether a bridge has VLAN filtering on."""
         link = self.by_name(bridge)
-        if link is None:
+        answer = self._host.link(index=link.index) if link is not None else None
+        if link is None or answer is None:
             return False
-        answer = _get(self._host, index=link.index)
-        data = answer and answer.get(("linkinfo", "data"))
-        on = bool(data and data.get("br_vlan_filtering"))
-        self.amend(link.index, filters_vlans=on, default_vlan=data.get("br_vlan_default_pvid") if on else 1)
+        on = answer.kind == "bridge" and bool(number(answer.data.get(_IFLA_BR_VLAN_FILTERING)))
+        default = number(answer.data.get(_IFLA_BR_VLAN_DEFAULT_PVID)) if on else 1
+        self.amend(link.index, filters_vlans=on, default_vlan=default)
         return on
 
     def uplinks(self, bridge: str) -> frozenset[str]:
@@ -108,52 +96,40 @@ class Links:
             named[link.name] = replace(link, master=master_link.name) if master_link else link
         return named
 
-    def _keep(self, answer: Any) -> HostLink | None:
+    def _keep(self, answer: Link | None) -> HostLink | None:
         if answer is None:
             return None
         link = as_host_link(answer)
         self._found[link.index] = link
         self._named[link.name] = link
-        if master := answer.get("master"):
+        if master := answer.number(IFLA_MASTER):
             self._masters[link.index] = master
         return link
 
 
-def _get(host: IPRoute, **which: Any) -> Any:
-    try:
-        answers = host.link("get", ext_mask=SKIP_STATISTICS, **which)
-    except NetlinkError as error:
-        if error.code == errno.ENODEV:
-            return None
-        raise
-    return answers[0] if answers else None
-
-
-def as_host_link(answer: Any) -> HostLink:
+def as_host_link(answer: Link) -> HostLink:
     """The kernel's answer about a link, without its master."""
-    kind = answer.get(("linkinfo", "kind")) or ""
+    is_uplink = answer.kind in UPLINK_KINDS
     return HostLink(
-        name=answer.get("ifname"),
-        index=answer["index"],
-        kind=kind,
-        group=answer.get("group") or 0,
-        alias=answer.get("ifalias") or "",
-        mtu=answer.get("mtu") or 0,
-        up=bool(answer["flags"] & IFF_UP),
-        peer=_lower(answer, kind),
-        attributes=frozenset(_attributes(answer, kind)) if kind in UPLINK_KINDS else frozenset(),
-        limited=limited(answer),
+        name=answer.name,
+        index=answer.index,
+        kind=answer.kind,
+        group=answer.number(IFLA_GROUP),
+        alias=text(answer.attributes.get(IFLA_IFALIAS)),
+        mtu=answer.number(IFLA_MTU),
+        up=answer.up,
+        peer=number(answer.data.get(_IFLA_VXLAN_LINK)) if answer.kind == "vxlan" else answer.number(IFLA_LINK),
+        attributes=frozenset(_attributes(answer)) if is_uplink else frozenset(),
+        limited=answer.limited,
     )
 
 
-def _lower(answer: Any, kind: str) -> int:
-    found = answer.get(("linkinfo", "data", "vxlan_link")) if kind == "vxlan" else answer.get("link")
-    return found or 0
-
-
-def _attributes(answer: Any, kind: str) -> Iterable[tuple[str, str]]:
-    prefix = f"IFLA_{kind.upper()}_"
-    for name, value in (answer.get(("linkinfo", "data")) or {}).get("attrs", ()):
+def _attributes(answer: Link) -> Iterator[tuple[str, str]]:
+    """All that an uplink can be told (IP_LINK_CONF), in pyroute2's words, which say it too."""
+    prefix = f"IFLA_{answer.kind.upper()}_"
+    message = ifinfmsg(HEADER.pack(HEADER.size + len(answer.raw), 0, 0, 0, 0) + answer.raw)
+    message.decode()
+    for name, value in (message.get(("linkinfo", "data")) or {}).get("attrs", ()):
         if name == "IFLA_VLAN_FLAGS":
             for flag, bit in VLAN_FLAGS.items():
                 yield flag, str(int(bool(value["flags"] & bit)))
