@@ -14,7 +14,7 @@ import structlog
 from onedock.nodeside.agent import namespaces, netlink
 from onedock.nodeside.agent.describe import describe
 from onedock.nodeside.agent.dhcp.clients import DhcpClients
-from onedock.nodeside.agent.healing import lost, needs
+from onedock.nodeside.agent.healing import lost, needs, together
 from onedock.nodeside.agent.healing.healer import Healer
 from onedock.nodeside.agent.healing.watch import Watch
 from onedock.nodeside.agent.locks import NamedLocks
@@ -227,27 +227,36 @@ class NodeNetworks:
             self._watch.depend(vm, needs.links(network))
             await self._dhcp.leave(network)
             try:
-                made = await self._in_thread(self._settle_and_ensure, self._dhcp.with_leases(network), earlier)
+                seen, done, others = await self._in_thread(
+                    self._settle_and_ensure, self._dhcp.with_leases(network), earlier
+                )
             except TerminalError:
                 if known is None and not namespaces.exists(namespace_name(vm)):
                     # Refused before anything was made: nobody would remove it.
                     self._watch.forget(vm)
                     self._store.forget(vm)
                 raise
+            for other, steps in others.items():
+                self.healer.put_back(other, steps)
             if asked and needs.ways_out(network):
                 await self._lead(network, earlier)
             await self._shared.release_vlans(network, earlier)
             await self._shared.leave(needs.bridges(earlier) - needs.bridges(network), earlier)
         await self._dhcp.serve(network)
-        return made
+        return seen, done
 
     async def _lead(self, network: Network, earlier: Network) -> None:
         for other in await asyncio.to_thread(self._store.follow, network, earlier):
             self._watch.depend(other.vm, needs.links(other))
             log.info("way out of a shared bridge is changed for this VM as well", vm=other.vm, by=network.vm)
 
-    def _settle_and_ensure(self, network: Network, earlier: Network) -> tuple[Seen, tuple[str, ...]]:
-        """In a thread: every look comes after all that was heard, so that our own doing makes nothing due."""
+    def _settle_and_ensure(
+        self, network: Network, earlier: Network
+    ) -> tuple[Seen, tuple[str, ...], dict[VmId, tuple[str, ...]]]:
+        """In a thread: every look comes after all that was heard, so that our own doing makes nothing due.
+
+        Returns what is there then, and what was done, in words, for the VM and for others on its bridges.
+        """
         done: list[Step] = []
 
         def changed(steps: tuple[Step, ...]) -> None:
@@ -258,7 +267,17 @@ class NodeNetworks:
         seen = netlink.ensure(network, changed, earlier)
         if placed := newly_placed(network, done):
             announce(network.vm, placed)
-        return seen, (*named, *map(in_words, done))
+        return seen, (*named, *map(in_words, done)), self._plug_others(network, done)
+
+    def _plug_others(self, network: Network, done: list[Step]) -> dict[VmId, tuple[str, ...]]:
+        """In a thread: a bridge that came back has lost the ports of all its VMs."""
+        bridges = together.joined(network, done)
+        others = (kept.network for kept in self._store if kept.network.vm != network.vm and not kept.removing)
+        loose = together.find_loose(bridges, others, self._watch.links()) if bridges else {}
+        plugged = together.plug(loose) if loose else {}
+        if plugged:
+            self._settle(network.vm)
+        return {vm: tuple(map(in_words, steps)) for vm, steps in plugged.items()}
 
     def _settle(self, vm: VmId) -> tuple[str, ...]:
         named = self._watch.settle(vm)

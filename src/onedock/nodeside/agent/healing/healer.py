@@ -3,7 +3,8 @@
 import asyncio
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import structlog
 
@@ -28,6 +29,15 @@ _STEPS_LOGGED = 12
 class _Mark:
     cause: Cause
     since: float
+    shared: bool = False
+    """Others may be broken by the same: they wait for each other, and nobody else for them."""
+    put_back: bool = False
+    """It was put back together with another VM, and only has to be made sure of."""
+
+    @property
+    def urgency(self) -> tuple[bool, bool, float]:
+        """The least goes first."""
+        return self.put_back, self.shared, self.since
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,26 +59,40 @@ class Healer:
         self._loop = asyncio.get_running_loop()
         self._marks: dict[VmId, _Mark] = {}
         self._timers: dict[VmId, asyncio.TimerHandle] = {}
+        self._waiting: set[VmId] = set()
         self._tasks: dict[VmId, asyncio.Task[None]] = {}
+        self._looked_at: dict[VmId, _Mark] = {}
         self._past: dict[VmId, _Past] = {}
-        self._turns = asyncio.Semaphore(_AT_A_TIME)
+        self._first_looks = asyncio.Semaphore(_AT_A_TIME)
         self._recent: deque[Healed] = deque(maxlen=_REMEMBERED)
         self._counts: Counter[Cause] = Counter()
 
-    def mark(self, vm: VmId, cause: Cause) -> None:
-        """The VM's network may be broken."""
-        if vm not in self._marks:
-            self._marks[vm] = _Mark(cause, self._loop.time())
-            self._loop.call_soon_threadsafe(self._schedule, vm)
+    def mark(self, vm: VmId, cause: Cause, shared: bool = False) -> None:
+        """The VM's network may be broken, by something that may have broken those of others as well."""
+        mark = self._marks.get(vm)
+        if mark is None or mark.put_back:
+            self._set(vm, _Mark(cause, self._loop.time(), shared))
+        elif mark.shared and not shared:
+            self._set(vm, replace(mark, shared=False))
 
     def clear(self, vm: VmId) -> None:
         """Somebody is about to look at everything that the marks until now were about."""
         self._marks.pop(vm, None)
 
+    def put_back(self, vm: VmId, steps: tuple[str, ...]) -> None:
+        """So much was done for the VM while another one was healed. Its own look follows, without haste."""
+        mark = self._looked_at.get(vm) or self._marks.get(vm)
+        if mark is None:
+            return
+        self._note(vm, mark, steps)
+        if vm in self._marks:
+            self._set(vm, replace(mark, put_back=True))
+
     def forget(self, vm: VmId) -> None:
         """The VM is no more."""
         self.clear(vm)
         self._past.pop(vm, None)
+        self._waiting.discard(vm)
         if timer := self._timers.pop(vm, None):
             timer.cancel()
 
@@ -78,38 +102,61 @@ class Healer:
 
     async def look(self, vm: VmId, cause: Cause) -> None:
         """Look now, and again later when it fails."""
-        await self._run(vm, _Mark(cause, self._loop.time()))
+        mark = self._looked_at[vm] = _Mark(cause, self._loop.time())
+        async with self._first_looks:
+            await self._run(vm, mark)
 
     async def close(self) -> None:
         """Begin nothing any more, and let what has begun end."""
-        for vm in tuple(self._timers):
+        for vm in (*self._timers, *self._waiting):
             self.forget(vm)
         while tasks := tuple(self._tasks.values()):
             self._marks.clear()
             await asyncio.gather(*tasks)
 
+    def _set(self, vm: VmId, mark: _Mark) -> None:
+        self._marks[vm] = mark
+        # Whatever there was before may have been taken just now, by another thread.
+        self._loop.call_soon_threadsafe(self._schedule, vm)
+
     def _schedule(self, vm: VmId) -> None:
-        if vm in self._timers or vm in self._tasks or vm not in self._marks:
+        if vm in self._timers or vm in self._waiting or vm in self._tasks or vm not in self._marks:
             return
         now = self._loop.time()
         past = self._past.get(vm)
         pause = max(_BURST_S, past.ended + past.pause_s - now) if past else _BURST_S
-        self._timers[vm] = self._loop.call_later(pause, self._start, vm)
+        self._timers[vm] = self._loop.call_later(pause, self._queue, vm)
 
-    def _start(self, vm: VmId) -> None:
+    def _queue(self, vm: VmId) -> None:
         del self._timers[vm]
-        if mark := self._marks.pop(vm, None):
-            task = self._tasks[vm] = self._loop.create_task(self._run(vm, mark))
-            task.add_done_callback(lambda _: self._done(vm))
+        self._waiting.add(vm)
+        self._start_next()
 
-    def _done(self, vm: VmId) -> None:
+    def _start_next(self) -> None:
+        """Those first that nobody has put back yet; of those that only have to be made sure of one at a time."""
+        while len(self._tasks) < _AT_A_TIME:
+            due = {vm: mark for vm in self._waiting if (mark := self._marks.get(vm))}
+            self._waiting.intersection_update(due)
+            if not due:
+                return
+            vm = min(due, key=lambda one: due[one].urgency)
+            if due[vm].put_back and self._tasks:
+                return
+            self._waiting.remove(vm)
+            if (mark := self._marks.pop(vm, None)) is None:
+                continue
+            self._looked_at[vm] = mark
+            task = self._tasks[vm] = self._loop.create_task(self._run(vm, mark))
+            task.add_done_callback(partial(self._done, vm))
+
+    def _done(self, vm: VmId, _: asyncio.Task[None]) -> None:
         del self._tasks[vm]
         self._schedule(vm)
+        self._start_next()
 
     async def _run(self, vm: VmId, mark: _Mark) -> None:
         try:
-            async with self._turns:
-                steps = await self._heal(vm)
+            steps = await self._heal(vm)
         except (OnedockError, OSError) as error:
             self._failed(vm, str(error))
         except Exception as error:  # a bug with one VM must not keep it, or others, from being healed
@@ -117,6 +164,8 @@ class Healer:
             self._failed(vm, repr(error))
         else:
             self._succeeded(vm, mark, steps)
+        finally:
+            self._looked_at.pop(vm, None)
 
     def _failed(self, vm: VmId, error: str) -> None:
         past = self._past.get(vm)
@@ -127,10 +176,14 @@ class Healer:
         self.mark(vm, Cause.RETRY)
 
     def _succeeded(self, vm: VmId, mark: _Mark, steps: tuple[str, ...]) -> None:
-        past = self._past.pop(vm, None)
-        if not steps:
-            return
-        now = self._loop.time()
+        past = self._past.get(vm)
+        if steps:
+            self._note(vm, mark, steps)
+        elif past and (past.error or self._loop.time() - past.ended >= _AT_ONCE_S):
+            del self._past[vm]
+
+    def _note(self, vm: VmId, mark: _Mark, steps: tuple[str, ...]) -> None:
+        past, now = self._past.get(vm), self._loop.time()
         healed = Healed(self._counts.total() + 1, vm, mark.cause, steps, round(now - mark.since, 3))
         self._counts[mark.cause] += 1
         self._recent.append(healed)

@@ -5,6 +5,7 @@ themselves, and nothing has to be put back for them.
 """
 
 import struct
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -62,6 +63,10 @@ class Notice:
     """Of a link: everything that can be set on it and that VMs depend on; of a table: its flags, if it has some."""
     part: str = ""
     """Of the table: the chain, set or object; empty: the table itself."""
+    group: int = 0
+    """Of a link: the number by which its maker knows it."""
+    loose: bool = False
+    """Of a link: it is in no bridge."""
 
 
 def parse(messages: bytes) -> Iterator[Notice]:
@@ -90,9 +95,9 @@ def _link(gone: bool, body: bytes) -> Notice:
     if kind == "bridge":
         settings = tuple(sorted(one for one in _attributes(data).items() if one[0] in _BRIDGE_SETTINGS))
         address = None  # the lowest of its ports', which come and go
-    labels = (found.get(_IFLA_IFALIAS), found.get(_IFLA_GROUP))
-    state = (name, flags & _IFF_UP, found.get(_IFLA_MTU), master, address, *labels, settings)
-    return Notice(Cause.LINK, index, name, gone, state)
+    group = int.from_bytes(found.get(_IFLA_GROUP, b""), sys.byteorder)
+    state = (name, flags & _IFF_UP, found.get(_IFLA_MTU), master, address, found.get(_IFLA_IFALIAS), settings)
+    return Notice(Cause.LINK, index, name, gone, state, group=group, loose=master is None)
 
 
 def _address(gone: bool, body: bytes) -> Notice | None:

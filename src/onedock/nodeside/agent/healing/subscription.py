@@ -66,6 +66,11 @@ class Subscription:
             for one in self._sockets:
                 one.close()
 
+    def links(self) -> tuple[Notice, ...]:
+        """What was last said of each link that there is. Links of before a loss of notifications may be missing."""
+        with self._lock:
+            return tuple(notice for (cause, _), notice in self._links.items() if cause is Cause.LINK)
+
     def read(self) -> None:
         """Take everything that has arrived."""
         with self._lock:

@@ -27,8 +27,8 @@ _MOUNTS_S = 0.2
 class Watch:
     """Of all VMs of a node. Made in the event loop, which also calls everything but ``settle``."""
 
-    def __init__(self, due: Callable[[VmId, Cause], None]) -> None:
-        """``due`` is told which VM to look at, in whatever thread."""
+    def __init__(self, due: Callable[[VmId, Cause, bool], None]) -> None:
+        """``due`` is told which VM to look at, why, and whether others are for the same reason; in whatever thread."""
         self._due = due
         self._loop = asyncio.get_running_loop()
         self._users: dict[str, set[VmId]] = defaultdict(set)
@@ -74,6 +74,10 @@ class Watch:
             watched.subscription.read()
         return nameless
 
+    def links(self) -> tuple[Notice, ...]:
+        """All links of the node as far as they were heard of, in their last state."""
+        return self._host.links()
+
     def forget(self, vm: VmId) -> None:
         """Hear no more of a VM, and let go of its namespace."""
         self.depend(vm, ())
@@ -100,19 +104,19 @@ class Watch:
 
     def _in_vm(self, vm: VmId, notice: Notice) -> None:
         if notice.cause is not Cause.FILTER or notice.name == _TABLE:
-            self._due(vm, notice.cause)
+            self._due(vm, notice.cause, False)
 
     def _on_node(self, notice: Notice, name: str) -> None:
         if notice.cause is Cause.OVERRUN:
-            concerned: Iterable[VmId] = tuple(self._names)
+            concerned = tuple(self._names)
         elif notice.cause is Cause.FILTER:
             concerned = self._filtered(notice) if notice.name == _TABLE else ()
         else:
             concerned = tuple(self._users.get(name, ()))
         for vm in concerned:
-            self._due(vm, notice.cause)
+            self._due(vm, notice.cause, len(concerned) > 1)
 
-    def _filtered(self, notice: Notice) -> Iterable[VmId]:
+    def _filtered(self, notice: Notice) -> tuple[VmId, ...]:
         """Whose filters it is about. A table comes and goes with what is in it, which has messages of its own."""
         if not notice.part:
             return tuple(self._names) if notice.state else ()
@@ -128,7 +132,7 @@ class Watch:
         self._look_at_names = None
         for vm, watched in tuple(self._vms.items()):
             if not namespaces.is_at(namespace_name(vm), watched.identity):
-                self._due(vm, Cause.NAMESPACE)
+                self._due(vm, Cause.NAMESPACE, False)
 
 
 @dataclass(frozen=True, slots=True)
