@@ -21,7 +21,8 @@ _AT_ONCE_S = 1.0
 _LONGEST_S = 60.0
 _AT_A_TIME = 4
 """Fewer than the agent has threads: those who ask for networks are served meanwhile."""
-_REMEMBERED = 200
+_REMEMBERED = 2000
+"""Some damage is that of all VMs of a node, and who asks for news asks every few seconds."""
 _STEPS_LOGGED = 12
 
 
