@@ -441,7 +441,7 @@ def test_an_old_kernel_gets_everything_but_the_guard(vm: FilteredVm) -> None:
 
 def test_whether_a_kernel_has_the_guard_is_tried_without_a_trace(vm: FilteredVm) -> None:
     sample = guard_of_loopback()
-    too_new = replace(sample, text=sample.text.replace('"egress"', '"nowhere"'))
+    too_new = replace(sample, text=sample.text.replace('"type":"filter"', '"type":"route"'))
     assert vm.in_vm(partial(kernel.takes, sample))
     assert not vm.in_vm(partial(kernel.takes, too_new))
     assert vm.in_vm(partial(kernel.fingerprint, sample.tables)) is None
@@ -451,7 +451,7 @@ def test_what_nft_does_not_take_changes_nothing(vm: FilteredVm) -> None:
     ruleset, _ = vm.rulesets(vm.nic(rules=()))
     assert ruleset is not None
     loaded = vm.in_vm(partial(kernel.load, ruleset))
-    with pytest.raises(TransientError, match="nft refuses the rules"):
+    with pytest.raises(TransientError, match="nftables refuses the rules"):
         vm.in_vm(
             partial(
                 kernel.load, replace(ruleset, text=ruleset.text.replace('"goto":{"target":"', '"goto":{"target":"no-'))

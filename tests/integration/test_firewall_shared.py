@@ -126,7 +126,7 @@ def test_after_a_refusal_the_rules_are_loaded_again(netns: str) -> None:
     inside(netns, partial(loaded.load, FIRST, Scope.NODE, wanted := _ruleset(FIRST, 0)))
     broken = _ruleset(FIRST, 1)
     broken = Ruleset((), broken.text.replace('"jump":{"target":"', '"jump":{"target":"no-'), broken.part)
-    with pytest.raises(TransientError, match="nft refuses the rules"):
+    with pytest.raises(TransientError, match="nftables refuses the rules"):
         inside(netns, partial(loaded.load, FIRST, Scope.NODE, broken))
     assert look() == DAMAGED, "nobody knows what the transaction did"
     inside(netns, partial(loaded.load, FIRST, Scope.NODE, wanted))
@@ -158,7 +158,7 @@ def test_the_table_goes_under_nobody_who_fills_it(netns: str) -> None:
 def test_a_change_makes_the_vm_due_whose_part_it_is_in(netns: str) -> None:
     async def scenario() -> None:
         due: set[VmId] = set()
-        watch = Watch(lambda vm, _: due.add(vm))
+        watch = Watch(lambda vm, *_: due.add(vm))
         try:
             for vm in (FIRST, SECOND):
                 watch.depend(vm, [f"one-{vm}-0"])

@@ -155,6 +155,11 @@ def is_not(left: Expression, right: Any) -> Expression:
     return {"match": {"op": "!=", "left": left, "right": _choice(right)}}
 
 
+def between(first: int, last: int) -> Expression:
+    """A range of values, both included."""
+    return {"range": [first, last]}
+
+
 def set_to(what: Expression, value: int) -> Expression:
     """Write something that can be written, such as a mark."""
     return {"mangle": {"key": what, "value": value}}

@@ -16,6 +16,7 @@ from onedock.nodeside.agent.firewall.document import (
     Document,
     Expression,
     Part,
+    between,
     field,
     goto,
     is_,
@@ -122,9 +123,10 @@ def watch(vm: VmId, nics: tuple[Nic, ...]) -> Document:
         if nic.spoofing.mac:
             table.rule(chain, is_not(field("ether", "saddr"), own.mac), DROP, count=f"{chain}.mac")
         if (nic.spoofing.mac or nic.spoofing.ip) and not _wants_tags(nic):
-            table.rule(chain, is_(_ETHER_TYPE, _VLAN_TAGS), DROP, count=f"{chain}.vlan")
+            for tag in _VLAN_TAGS:
+                table.rule(chain, is_(_ETHER_TYPE, tag), DROP, count=f"{chain}.vlan")
         if nic.spoofing.ip:
-            table.rule(chain, is_not(meta("protocol"), ["ip", "ip6", "arp"]), DROP, count=f"{chain}.ethertype")
+            table.rule(chain, *_none_of(meta("protocol"), "ip", "ip6", "arp"), DROP, count=f"{chain}.ethertype")
         _arp(table, chain, nic, own)
         if nic.spoofing.ip:
             _ipv4(table, chain)
@@ -141,7 +143,9 @@ def _arp(table: Document, chain: str, nic: Nic, own: _Own) -> None:
         table.rule(chain, is_not(field("arp", "saddr ether"), own.mac), DROP, count=f"{chain}.arp")
     if nic.spoofing.ip:
         # 0.0.0.0 asks whether somebody has an address (RFC 5227), and claims nothing.
-        table.rule(chain, is_not(field("arp", "saddr ip"), [dhcp.NOBODY, *own.net4]), DROP, count=f"{chain}.arp")
+        sender = field("arp", "saddr ip")
+        foreign = (is_not(sender, dhcp.NOBODY), is_not(sender, f"@{chain}.net4"))
+        table.rule(chain, *foreign, DROP, count=f"{chain}.arp")
 
 
 def _ipv4(table: Document, chain: str) -> None:
@@ -154,7 +158,8 @@ def _ipv4(table: Document, chain: str) -> None:
 def _ipv6(table: Document, chain: str, own: _Own) -> None:
     nameless = f"{chain}.nameless"
     table.chain(nameless)
-    table.rule(nameless, is_(field("icmpv6", "type"), [_SOLICIT_ROUTER, _SOLICIT, _LISTEN]), RETURN)
+    for kind in (_SOLICIT_ROUTER, _SOLICIT, _LISTEN):
+        table.rule(nameless, is_(field("icmpv6", "type"), kind), RETURN)
     table.rule(nameless, DROP, count=f"{chain}.ipv6")
     table.rule(chain, is_(field("ip6", "saddr"), _UNSPECIFIED), jump(nameless))
     foreign = [is_not(field("ip6", "saddr"), f"@{chain}.net6"), is_not(field("ip6", "saddr"), _UNSPECIFIED)]
@@ -170,12 +175,12 @@ def _neighbours(table: Document, chain: str, nic: Nic, own: _Own) -> None:
     kind, nd = field("icmpv6", "type"), f"{chain}.nd"
     count = nd
     table.chain(nd)
-    all_kinds = [_SOLICIT_ROUTER, _ADVERTISE_ROUTER, _SOLICIT, _ADVERTISE, _REDIRECT]
-    table.rule(chain, is_(kind, all_kinds), goto(nd))
+    table.rule(chain, is_(kind, between(_SOLICIT_ROUTER, _REDIRECT)), goto(nd))
     table.rule(nd, is_not(field("ip6", "nexthdr"), _ICMPV6), DROP, count=count)
     if nic.spoofing.ip:
-        table.rule(nd, is_(kind, [_ADVERTISE_ROUTER, _REDIRECT]), DROP, count=f"{chain}.router")
-        foreign = [is_not(_ND_TARGET, [hex(int(IPv6Address(one))) for one in own.net6])]
+        for forbidden in (_ADVERTISE_ROUTER, _REDIRECT):
+            table.rule(nd, is_(kind, forbidden), DROP, count=f"{chain}.router")
+        foreign = _none_of(_ND_TARGET, *(hex(int(IPv6Address(one))) for one in own.net6))
         if own.suffix is not None:
             foreign.append(is_not(_ND_TARGET_SUFFIX, own.suffix))
         table.rule(nd, is_(kind, _ADVERTISE), *foreign, DROP, count=count)
@@ -184,7 +189,8 @@ def _neighbours(table: Document, chain: str, nic: Nic, own: _Own) -> None:
         table.rule(nd, *claim, *foreign, DROP, count=count)
     if nic.spoofing.mac:
         _link_addresses(table, nd, own.mac)
-        table.rule(nd, is_(kind, [_SOLICIT_ROUTER, _SOLICIT, _ADVERTISE]), DROP, count=count)
+        for which in (_SOLICIT_ROUTER, between(_SOLICIT, _ADVERTISE)):
+            table.rule(nd, is_(kind, which), DROP, count=count)
 
 
 def _link_addresses(table: Document, nd: str, mac: str) -> None:
@@ -193,10 +199,15 @@ def _link_addresses(table: Document, nd: str, mac: str) -> None:
     link = int(mac.replace(":", ""), 16)
     table.rule(nd, is_(kind, _SOLICIT_ROUTER), is_(size, 8), RETURN)
     table.rule(nd, is_(kind, _SOLICIT_ROUTER), is_(size, 16), is_(raw("th", 64, 64), _SOURCE_LINK << 48 | link), RETURN)
-    table.rule(nd, is_(kind, [_SOLICIT, _ADVERTISE]), is_(size, 24), RETURN)
+    table.rule(nd, is_(kind, between(_SOLICIT, _ADVERTISE)), is_(size, 24), RETURN)
     table.rule(nd, is_(kind, _SOLICIT), is_(size, 32), is_(raw("th", 192, 64), _SOURCE_LINK << 48 | link), RETURN)
     table.rule(nd, is_(kind, _SOLICIT), is_(size, 32), is_(raw("th", 192, 16), _NONCE), RETURN)
     table.rule(nd, is_(kind, _ADVERTISE), is_(size, 32), is_(raw("th", 192, 64), _TARGET_LINK << 48 | link), RETURN)
+
+
+def _none_of(what: Expression, *values: int | str) -> list[Expression]:
+    """Conditions instead of a set: the kernel looks for a set among all of the table, from the first one on."""
+    return [is_not(what, value) for value in values]
 
 
 def _over(limit: Bandwidth) -> Expression:

@@ -1,8 +1,8 @@
 """Tables in the kernel: load, compare, count, remove. The calling thread must stand in the right namespace."""
 
+import errno
 import hashlib
-import os
-import subprocess
+import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
@@ -11,9 +11,11 @@ from typing import TypeVar
 import structlog
 
 from onedock.nodeside.agent.firewall import nfnetlink
+from onedock.nodeside.agent.firewall.attributes import attributes
+from onedock.nodeside.agent.firewall.batch import messages
 from onedock.nodeside.agent.firewall.document import Ruleset, Table, text
-from onedock.nodeside.agent.firewall.nfnetlink import Interrupted, Nftables, attributes
-from onedock.reconcilers.errors import TerminalError, TransientError
+from onedock.nodeside.agent.firewall.nfnetlink import Interrupted, Nftables
+from onedock.reconcilers.errors import TransientError
 
 log = structlog.get_logger()
 
@@ -24,9 +26,6 @@ _TABLE = 1
 _CHAIN, _CHAIN_OF_RULE = 3, 2
 _SET_NAME, _ELEMENTS = 2, 3
 _OBJECT_NAME, _OBJECT_DATA, _BYTES, _PACKETS = 2, 4, 1, 2
-
-_DEADLINE = 60.0
-"""Seconds for one transaction; a thousand rules take a fraction of one."""
 
 _ATTEMPTS = 5
 
@@ -46,27 +45,27 @@ class Hits:
 def load(ruleset: Ruleset) -> str:
     """Replace the tables; established flows go on. Returns the fingerprint.
 
-    Raises TransientError: a NIC is gone or somebody else changes the rules; TerminalError: the node cannot do it.
+    Raises TransientError: a NIC is gone or somebody else changes the rules.
     """
-    problem = run_nft(ruleset.text)
-    if problem and ruleset.unguarded is not None and "not supported" in problem:
-        _warn(problem)
-        problem = run_nft(ruleset.unguarded)
+    problem = transact(ruleset.text)
+    if problem is not None and problem.errno == errno.EOPNOTSUPP and ruleset.unguarded is not None:
+        _warn(str(problem))
+        problem = transact(ruleset.unguarded)
     return proven(problem, fingerprint(ruleset.tables))
 
 
-def proven(problem: str, loaded: str | None) -> str:
-    """The fingerprint after a transaction. Raises TransientError when nft had a problem or nothing is there."""
-    if problem:
-        raise TransientError(f"nft refuses the rules: {problem}; they are tried again")
+def proven(problem: OSError | None, loaded: str | None) -> str:
+    """The fingerprint after a transaction. Raises TransientError when there was a problem or nothing is there."""
+    if problem is not None:
+        raise TransientError(f"nftables refuses the rules: {problem.strerror}; they are tried again") from problem
     if loaded is None:
         raise TransientError("rules vanished right after loading: something else on the node changes nftables")
     return loaded
 
 
 def takes(ruleset: Ruleset) -> bool:
-    """Whether the kernel would load it; nothing is loaded. Raises TerminalError when there is no nft."""
-    return not run_nft(ruleset.text, "--check")
+    """Whether the kernel would load it; nothing is loaded."""
+    return transact(ruleset.text, keep=False) is None
 
 
 @cache
@@ -79,8 +78,8 @@ def unload(tables: Iterable[Table]) -> None:
     """Remove the tables with everything in them; absent is success. Raises TransientError."""
     with Nftables() as kernel:
         there = [table for table in tables if head(kernel, table) is not None]
-    if there and (problem := run_nft(text([], there))):
-        raise TransientError(f"nft does not remove rules: {problem}; it is tried again")
+    if there and (problem := transact(text([], there))):
+        raise TransientError(f"nftables does not remove rules: {problem.strerror}; it is tried again") from problem
 
 
 def fingerprint(tables: Iterable[Table]) -> str | None:
@@ -172,20 +171,8 @@ def _text(value: bytes) -> str:
     return value.rstrip(b"\0").decode()
 
 
-def run_nft(text: str, *options: str) -> str:
-    """Run one transaction; returns what nft complains about. The child stands in the thread's namespace."""
-    try:
-        done = subprocess.run(
-            ["nft", "-j", "-f", "-", *options],  # noqa: S607 - wherever the node has it
-            input=text,
-            env={**os.environ, "LC_ALL": "C"},  # what it complains about is read here
-            capture_output=True,
-            text=True,
-            timeout=_DEADLINE,
-            check=False,
-        )
-    except FileNotFoundError:
-        raise TerminalError("nft is missing on this node; install nftables, security groups need it") from None
-    except subprocess.TimeoutExpired:
-        raise TransientError(f"nft does not end within {_DEADLINE:.0f} s; it is tried again") from None
-    return (done.stderr.strip() or "no reason given") if done.returncode else ""
+def transact(text: str, *, keep: bool = True) -> OSError | None:
+    """Do all that the commands say, or nothing; without ``keep``, only try. Returns the first reason against it."""
+    changes = messages(json.loads(text)["nftables"])
+    with Nftables() as kernel:
+        return kernel.transact(changes, keep=keep)

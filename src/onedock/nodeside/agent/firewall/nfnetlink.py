@@ -1,16 +1,24 @@
-"""What nftables holds, read by netlink as it is: attributes in the order and bytes that the kernel gives them.
+"""nftables by netlink: what it holds, in the order and bytes that the kernel gives, and transactions.
 
-Neither ``nft`` nor pyroute2 is asked: both take their time to parse what is only to be compared.
+Neither ``nft`` nor pyroute2 is asked to read: both take their time to parse what is only to be compared.
 """
 
 import os
 import socket
 import struct
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from functools import cache
+from queue import SimpleQueue
+from threading import Thread
 from typing import Self
 
+from onedock.nodeside.agent.firewall.attributes import attribute
+from onedock.nodeside.agent.firewall.batch import Message
+
 NETLINK_NETFILTER = 12
-FAMILIES = {"inet": 1, "netdev": 5}
+FAMILIES = {"": 0, "inet": 1, "netdev": 5}
 GET_TABLE, GET_CHAIN, GET_RULE, GET_SET, GET_ELEMENTS, GET_OBJECT = 1, 4, 7, 10, 13, 19
 
 _SUBSYSTEM = 10 << 8
@@ -18,14 +26,37 @@ _REQUEST, _ACK, _DUMP = 0x1, 0x4, 0x300
 _DONE, _ERROR = 3, 2
 _DUMP_INTERRUPTED = 0x10
 _HEADER = struct.Struct("=IHHII")
-_NFGENMSG = 4
-_ATTRIBUTE = struct.Struct("=HH")
-_TYPE_MASK = 0x3FFF
+_GENERAL = struct.Struct("=BBH")
+_BEGIN, _END = 16, 17
 _BUFFER = 1 << 20
+_SO_SNDBUFFORCE = 32
+_SOL_NETLINK, _CAP_ACK = 270, 10
+_SPARE = 4096
+_REST_S = 1.0
+"""A socket that is closed right after a transaction waits until the kernel has freed memory (an RCU grace period, ten
+times the transaction's own time), and lets no other transaction of the namespace begin meanwhile."""
 
 
 class Interrupted(Exception):
     """Somebody changed what was being read."""
+
+
+@cache
+def _used() -> SimpleQueue[socket.socket]:
+    """Sockets to be closed, by a thread that begins with the first one."""
+    used = SimpleQueue[socket.socket]()
+    Thread(target=_close_later, args=(used,), name="nftables-close", daemon=True).start()
+    return used
+
+
+def _close_later(used: SimpleQueue[socket.socket]) -> None:
+    while True:
+        some = [used.get()]
+        while not used.empty():
+            some.append(used.get())
+        time.sleep(_REST_S)
+        for one in some:
+            one.close()
 
 
 class Nftables:
@@ -33,13 +64,14 @@ class Nftables:
 
     def __init__(self) -> None:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_NETFILTER)
+        self._socket.setsockopt(_SOL_NETLINK, _CAP_ACK, 1)  # errors without what they are about fit into the buffer
         self._sequence = 0
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._socket.close()
+        _used().put(self._socket)
 
     def get(self, what: int, family: str, names: dict[int, str | bytes]) -> bytes:
         """The one object that these attributes select. Raises FileNotFoundError."""
@@ -49,14 +81,44 @@ class Nftables:
         """All objects that the names, such as that of a table, select. Raises FileNotFoundError or Interrupted."""
         return self._ask(what, family, names, _REQUEST | _DUMP)
 
+    def transact(self, messages: Iterable[Message], *, keep: bool = True) -> OSError | None:
+        """Make all changes at once, or none; without ``keep``, only try. Returns the first reason against it."""
+        changes = list(messages)
+        resource = socket.htons(_SUBSYSTEM >> 8)
+        first = self._sequence + 1
+        parts = [_message(_BEGIN, _REQUEST, self._sequence, "", b"", resource)]
+        for one in changes:
+            self._sequence += 1
+            kind = _SUBSYSTEM | one.kind
+            parts.append(_message(kind, _REQUEST | one.flags, self._sequence, one.family, one.body))
+        self._sequence += 1
+        if keep:
+            # Without an end, the kernel checks all of it, and takes it back.
+            parts.append(_message(_END, _REQUEST, self._sequence, "", b"", resource))
+        sent = b"".join(parts)
+        self._socket.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, len(sent) + _SPARE)
+        self._socket.send(sent)
+        # The kernel has done it when send returns; a batch without errors has no answer.
+        for sequence, number in self._errors():
+            about = changes[sequence - first].about if first <= sequence < first + len(changes) else "transaction"
+            return OSError(number, f"{about}: {os.strerror(number)}")
+        return None
+
+    def _errors(self) -> Iterator[tuple[int, int]]:
+        """Sequence numbers and what is wrong, of all answers that are there."""
+        with suppress(BlockingIOError):
+            while True:
+                data = self._socket.recv(_BUFFER, socket.MSG_DONTWAIT)
+                while data:
+                    length, kind, _, sequence, _ = _HEADER.unpack_from(data)
+                    payload, data = data[_HEADER.size : length], data[(length + 3) & ~3 :]
+                    if kind == _ERROR and (number := -struct.unpack_from("=i", payload)[0]):
+                        yield sequence, number
+
     def _ask(self, what: int, family: str, names: dict[int, str | bytes], flags: int) -> Iterator[bytes]:
         self._sequence += 1
-        body = struct.pack("=BBH", FAMILIES[family], 0, 0) + b"".join(
-            _attribute(number, value if isinstance(value, bytes) else value.encode() + b"\0")
-            for number, value in names.items()
-        )
-        header = _HEADER.pack(_HEADER.size + len(body), _SUBSYSTEM | what, flags, self._sequence, 0)
-        self._socket.send(header + body)
+        body = b"".join(attribute(number, value) for number, value in names.items())
+        self._socket.send(_message(_SUBSYSTEM | what, flags, self._sequence, family, body))
         while True:
             data = self._socket.recv(_BUFFER)
             while data:
@@ -72,17 +134,10 @@ class Nftables:
                     if number := -struct.unpack_from("=i", payload)[0]:
                         raise OSError(number, os.strerror(number))
                     return
-                yield payload[_NFGENMSG:]
+                yield payload[_GENERAL.size :]
 
 
-def attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Type and value of each attribute in a row of them."""
-    while len(data) >= _ATTRIBUTE.size:
-        length, kind = _ATTRIBUTE.unpack_from(data)
-        yield kind & _TYPE_MASK, data[_ATTRIBUTE.size : length]
-        data = data[(length + 3) & ~3 :]
-
-
-def _attribute(kind: int, value: bytes) -> bytes:
-    padding = -len(value) % 4
-    return _ATTRIBUTE.pack(_ATTRIBUTE.size + len(value), kind) + value + bytes(padding)
+def _message(kind: int, flags: int, sequence: int, family: str, body: bytes, resource: int = 0) -> bytes:
+    length = _HEADER.size + _GENERAL.size + len(body)
+    header = _HEADER.pack(length, kind, flags, sequence, 0)
+    return header + _GENERAL.pack(FAMILIES[family], 0, resource) + body

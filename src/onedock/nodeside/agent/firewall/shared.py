@@ -10,10 +10,11 @@ from dataclasses import replace
 from threading import Lock
 
 from onedock.nodeside.agent.firewall import nfnetlink
+from onedock.nodeside.agent.firewall.attributes import attributes
 from onedock.nodeside.agent.firewall.document import Document, Part, Ruleset, preceded, text
 from onedock.nodeside.agent.firewall.host import CHAINS, COUNTERS, SETS, TABLE, chain_name, nothing_of, owner
-from onedock.nodeside.agent.firewall.kernel import Hits, digest, elements, head, hits, proven, run_nft, undisturbed
-from onedock.nodeside.agent.firewall.nfnetlink import Nftables, attributes
+from onedock.nodeside.agent.firewall.kernel import Hits, digest, elements, head, hits, proven, transact, undisturbed
+from onedock.nodeside.agent.firewall.nfnetlink import Nftables
 from onedock.reconcilers.errors import TransientError
 from onedock.reconcilers.model import Nic, VmId
 
@@ -57,21 +58,21 @@ _LOADING = _Loading()
 def load(ruleset: Ruleset, before: Iterable[int] = ()) -> str:
     """Replace the VM's part, from that of the NICs ``before``. Returns the fingerprint.
 
-    Raises TransientError: a NIC is gone or somebody else changes the rules; TerminalError: the node cannot do it.
+    Raises TransientError: a NIC is gone or somebody else changes the rules.
     """
     assert ruleset.part is not None
     gone = replace(ruleset.part, nics=frozenset(before) - ruleset.part.nics)
     transaction = preceded(nothing_of(gone), ruleset.text) if gone.nics else ruleset.text
     with _LOADING.going_on():
         _put_in_force()
-        return proven(run_nft(transaction), fingerprint(ruleset.part))
+        return proven(transact(transaction), fingerprint(ruleset.part))
 
 
 def unload(part: Part) -> None:
     """Remove the VM's part, and the table with the last one; absent is success. Raises TransientError."""
     if _uses():
         _put_in_force()
-        _transact(text([nothing_of(part)]))
+        _change(text([nothing_of(part)]))
     _LOADING.otherwise(_remove_empty)
 
 
@@ -145,17 +146,17 @@ def _put_in_force() -> None:
     with Nftables() as kernel:
         table = head(kernel, TABLE)
     if table is not None and any(dict(attributes(table)).get(_TABLE_FLAGS, b"")):
-        _transact(text([Document(*TABLE, shared=True)]))
+        _change(text([Document(*TABLE, shared=True)]))
 
 
 def _remove_empty() -> None:
     if _uses() == 0:
-        _transact(text([], [TABLE]))
+        _change(text([], [TABLE]))
 
 
-def _transact(transaction: str) -> None:
-    if problem := run_nft(transaction):
-        raise TransientError(f"nft refuses to change rules: {problem}; it is tried again")
+def _change(transaction: str) -> None:
+    if problem := transact(transaction):
+        raise TransientError(f"nftables refuses to change rules: {problem.strerror}; it is tried again") from problem
 
 
 def _uses() -> int | None:

@@ -1,0 +1,37 @@
+"""Attributes of netlink, as linux/netlink.h lays them out: read, and written."""
+
+import struct
+from collections.abc import Iterable, Iterator
+
+_HEADER = struct.Struct("=HH")
+_NESTED = 0x8000
+_TYPE_MASK = 0x3FFF
+_LIST_ELEMENT = 1
+
+
+def attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Type and value of each attribute in a row of them."""
+    while len(data) >= _HEADER.size:
+        length, kind = _HEADER.unpack_from(data)
+        yield kind & _TYPE_MASK, data[_HEADER.size : length]
+        data = data[(length + 3) & ~3 :]
+
+
+def attribute(kind: int, value: bytes | str | int) -> bytes:
+    """One attribute; of text with its end, of a number with 32 bits, as nftables has most of them."""
+    match value:
+        case str():
+            value = value.encode() + b"\0"
+        case int():
+            value = value.to_bytes(4)
+    return _HEADER.pack(_HEADER.size + len(value), kind) + value + bytes(-len(value) % 4)
+
+
+def nested(kind: int, *parts: bytes) -> bytes:
+    """An attribute of attributes."""
+    return attribute(kind | _NESTED, b"".join(parts))
+
+
+def listed(kind: int, elements: Iterable[Iterable[bytes]]) -> bytes:
+    """An attribute that is a list, each element of which is attributes."""
+    return nested(kind, *(nested(_LIST_ELEMENT, *element) for element in elements))
