@@ -22,15 +22,24 @@ class PrivateAgent:
     Args:
         netns: An existing namespace to be the node (a private engine's); None: a new one.
         runtime_dir: Where the bindings go (a private engine's); None: a new directory.
+        engine_root: Data directory of an engine (a private one's); None: one that is not there.
         under: Command that runs the agent's own, to take rights from it.
     """
 
-    def __init__(self, *, netns: str | None = None, runtime_dir: Path | None = None, under: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        *,
+        netns: str | None = None,
+        runtime_dir: Path | None = None,
+        engine_root: Path | None = None,
+        under: Sequence[str] = (),
+    ) -> None:
         self.name = f"{processes.RUN}-{secrets.token_hex(3)}"
         self.netns = netns or self.name
         self._own_netns = netns is None
         self._under = under
         self.runtime_dir = runtime_dir
+        self._engine_root = engine_root
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -72,6 +81,7 @@ class PrivateAgent:
     def start(self) -> None:
         """Start the agent (again) and wait until it listens."""
         keys = {"socket": self.socket, "state_dir": self.state_dir, "runtime_dir": self.runtime_dir}
+        keys["engine_root"] = self._engine_root or self.directory / "engine"
         config = self.directory / "onedock.toml"
         config.write_text("[agent]\n" + "".join(f'{key} = "{value}"\n' for key, value in keys.items()))
         self._environment = {**os.environ, "ONEDOCK_CONFIG": str(config)}

@@ -26,7 +26,7 @@ def test_a_lease_is_read() -> None:
         server="10.5.0.1",
         routes=(("0.0.0.0/0", "10.5.0.1"),),
         dns=("10.5.0.53", "10.5.0.54"),
-        domain="example.org",
+        search=("example.org",),
         mtu=1400,
     )
 
@@ -49,6 +49,8 @@ def test_classless_routes_stand_for_the_routers() -> None:
         ({"router": ""}, "routes", ()),
         ({"router": "0.0.0.0 224.0.0.1 x"}, "routes", ()),
         ({"dns": "10.0.0.1 10.0.0.1 $(id)"}, "dns", ("10.0.0.1",)),
+        ({"domain": "$(id) a\\012b example.org"}, "search", ("example.org",)),
+        ({"search": "b.example a.example b.example"}, "search", ("b.example", "a.example")),
         ({"subnet": "", "mask": "16"}, "address", "10.5.0.20/16"),
     ],
 )

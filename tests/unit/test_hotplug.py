@@ -225,16 +225,16 @@ async def test_of_a_frozen_vm_the_network_changes_and_nothing_else(world: World)
         assert world.engine.phase() is Phase.PAUSED
 
 
-async def test_files_that_stay_are_told_of(world: World) -> None:
+async def test_a_file_that_stays_is_told_of(world: World) -> None:
     async with world.controller("worker", "delivery") as controller:
         link = controller.connect()
         await controller.deploy(link)
         world.oned.set(VM, lcm_state=HOTPLUG_NIC, nics=(FIRST, SECOND | MARK))
         await answered(controller, link, 2, "ATTACHNIC")
-        assert not [line for line in link.lines if "resolv.conf" in line]
-        world.oned.set(VM, nics=(FIRST, SECOND | MARK | {"DNS": "10.0.1.1"}))
-        await answered(controller, link, 3, "ATTACHNIC")
-        (note,) = [line for line in link.lines if "resolv.conf" in line]
+        assert not [line for line in link.lines if "/etc/hosts" in line]
+        world.oned.set(VM, nics=(FIRST | MARK, SECOND))
+        await answered(controller, link, 3, "DETACHNIC")
+        (note,) = [line for line in link.lines if "/etc/hosts" in line]
         assert note.startswith(f"LOG I {VM} ONEDock:")
 
 

@@ -53,6 +53,7 @@ def test_attach() -> None:
         addresses=("192.168.150.10/24", "192.168.150.11/24"),
         gateways=("192.168.150.1",),
         inbound=Bandwidth(1_024_000),
+        dns=("192.168.150.1", "9.9.9.9"),
     )
     assert (second.uplink, second.mtu) == (Vlan("eth1.50", "eth1", 50), 1400)
     assert second.addresses == ("10.9.0.10/24", "fd00::10/64")

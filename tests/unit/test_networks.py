@@ -9,10 +9,11 @@ from tests.support.vm_xml import BRIDGED, element, parsed, vm_xml
 
 from onedock.config.settings import ContainerSettings, NetworkSettings
 from onedock.controller.documents import VmDocument
-from onedock.controller.networks import MAX_RULES, build_network, network_notes, resolver
+from onedock.controller.networks import MAX_RULES, build_network, network_notes
 from onedock.nodeside.agent.service import BODY_LIMIT
 from onedock.reconcilers.errors import TerminalError
 from onedock.reconcilers.model import Network, Nic
+from onedock.reconcilers.resolver import merge
 
 
 def built(
@@ -39,7 +40,7 @@ def test_a_plain_nic() -> None:
 
 
 def test_a_vm_without_a_nic_has_an_empty_network() -> None:
-    assert network() == Network(parsed(vm_xml()).id, ())
+    assert network() == Network(parsed(vm_xml()).id, (), ())
 
 
 @pytest.mark.parametrize(
@@ -174,15 +175,17 @@ def test_name_servers_and_domains_come_from_all_nics_in_order() -> None:
                      "ETH1_SEARCH_DOMAIN": "b.example c.example"},
         )
     )  # fmt: skip
-    servers, domains = resolver(vm, ("8.8.8.8", "9.9.9.9"))
-    assert servers == ("10.0.0.1", "2001:db8::1", "9.9.9.9", "8.8.8.8")
-    assert domains == ("a.example", "b.example", "c.example")
+    first, second = built(vm)[0].nics
+    assert (first.dns, second.dns) == (("10.0.0.1", "2001:db8::1"), ("9.9.9.9", "10.0.0.1"))
+    merged = merge(replace(built(vm)[0], dns=("8.8.8.8", "9.9.9.9")))
+    assert merged.servers == ("10.0.0.1", "2001:db8::1", "9.9.9.9", "8.8.8.8")
+    assert merged.search == ("a.example", "b.example", "c.example")
 
 
 @pytest.mark.parametrize("text", ["dns.example", "10.0.0.1,10.0.0.2", "fe80::1%$(x)", "10.0.0.1 nonsense"])
 def test_name_servers_must_be_addresses(text: str) -> None:
     with pytest.raises(TerminalError, match="DNS"):
-        resolver(parsed(vm_xml(nics=(changed(DNS=text),))), ())
+        built(parsed(vm_xml(nics=(changed(DNS=text),))))
 
 
 ALIAS = {"NIC_ID": "2", "ALIAS_ID": "0", "PARENT_ID": "0", "IP": "10.0.0.11"}

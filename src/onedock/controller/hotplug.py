@@ -13,14 +13,14 @@ from onedock.controller import verbs
 from onedock.controller.describe import describe
 from onedock.controller.documents import VmmRequest, parse_vmm_request
 from onedock.controller.intents import Intent
-from onedock.controller.networks import build_network, network_notes, resolver
+from onedock.controller.networks import build_network, network_notes
 from onedock.controller.nodes import Node
 from onedock.controller.oned import Oned
 from onedock.controller.registry import Registry, VmRecord
 from onedock.controller.reporter import Reporter
 from onedock.reconcilers.drift import find_drift
 from onedock.reconcilers.errors import OnedockError
-from onedock.reconcilers.model import ContainerSpec, Desired
+from onedock.reconcilers.model import Desired
 
 log = structlog.get_logger(__name__)
 
@@ -71,8 +71,8 @@ class NetworkChanges:
         for note in notes:
             self._reporter.vm_log(record.vm, "W", note)
         replugged = intent.action in {"ATTACHNIC", "DETACHNIC"}
-        if replugged and (*resolver(vm, self._settings.containers.dns), hosts) != _files_of(container):
-            text = "/etc/resolv.conf and /etc/hosts stay as they are while the container exists; see docs/networking.md"
+        if replugged and hosts != container.hosts:
+            text = "/etc/hosts stays as it is while the container exists; see docs/networking.md"
             self._reporter.vm_log(record.vm, "I", text)
         await self._registry.set_condition(record.vm, "Network", ok=True, reason="Changed")
         return f"{_first_word(request, intent.action)}-", desired
@@ -98,11 +98,6 @@ class NetworkChanges:
         self._registry.saw(desired.vm, observed)
         drift = find_drift(desired, observed)
         await node.runner.converge(desired if drift is None else replace(desired, power=drift.power), observed)
-
-
-def _files_of(spec: ContainerSpec) -> tuple[tuple[str, ...], tuple[str, ...], tuple[tuple[str, str], ...]]:
-    """What the container's resolv.conf and hosts were made from."""
-    return spec.dns, spec.search, spec.hosts
 
 
 def _first_word(request: VmmRequest, action: str) -> str:

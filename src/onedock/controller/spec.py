@@ -11,9 +11,10 @@ from decimal import Decimal, InvalidOperation
 from onedock.config.settings import ContainerSettings, NetworkSettings
 from onedock.controller.documents import Attributes, VmDocument, parse_id
 from onedock.controller.images.source import stored_reference
-from onedock.controller.networks import build_network, network_notes, resolver
+from onedock.controller.networks import build_network, network_notes
 from onedock.reconcilers.errors import TerminalError
 from onedock.reconcilers.model import ContainerSpec, NodeName, VmSpec
+from onedock.reconcilers.resolver import merge
 
 CPU_PERIOD_US = 100_000
 MINIMUM_QUOTA_US = 1_000
@@ -76,7 +77,7 @@ def build_spec(
     notes = list(network_notes(vm))
     hostname = host_name(vm)
     network, hosts = build_network(vm, hostname=hostname, settings=settings, networks_settings=networks_settings)
-    dns, search = resolver(vm, settings.dns)
+    names = merge(network)
     shares, quota = cpu_limits(vm.attributes)
     command = _first(
         _option("DOCKERRUN", vm.user_attributes, vm.attributes, disk, image_attributes),
@@ -91,8 +92,8 @@ def build_spec(
         environment=environment(vm, image_attributes, notes),
         working_dir=_option("DOCKER_WORKDIR", vm.user_attributes, vm.attributes, disk, image_attributes) or None,
         user=_option("DOCKER_USER", vm.user_attributes, vm.attributes, disk, image_attributes) or None,
-        dns=dns,
-        search=search,
+        dns=names.servers,
+        search=names.search,
         hosts=hosts,
         cpu_shares=shares,
         cpu_quota_us=quota,

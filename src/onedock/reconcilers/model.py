@@ -12,6 +12,7 @@ from typing import NewType
 
 from onedock.reconcilers.nic_parts import (
     Bandwidth,
+    Leased,
     Method,
     OvsPort,
     Route,
@@ -99,6 +100,12 @@ class Nic:
     spoofing: Spoofing = field(default_factory=Spoofing)
     probe: bool = False
     """Ask the network whether somebody has the addresses already, and refuse them then."""
+    dns: tuple[str, ...] = ()
+    """Name servers, for the VM's resolv.conf."""
+    search: tuple[str, ...] = ()
+    """Search domains, for the same."""
+    leased: Leased | None = None
+    """What a DHCP server has given to it. Only the node that has the lease fills it in; nobody can ask for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +114,8 @@ class Network:
 
     vm: VmId
     nics: tuple[Nic, ...] = ()
+    dns: tuple[str, ...] | None = None
+    """Name servers after those of the NICs. None: not asked for, the VM's resolv.conf is the engine's business."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,6 +107,16 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True)
+class Leased:
+    """What a NIC has for a time, by DHCP."""
+
+    address: str
+    """CIDR, IPv4."""
+    routes: tuple[Route, ...] = ()
+    """The default one is ``0.0.0.0/0``; an empty gateway: on the link itself."""
+
+
+@dataclass(frozen=True, slots=True)
 class Bandwidth:
     """Limits of one direction, in bytes. OpenNebula's KB are 1024 bytes, as libvirt takes them."""
 

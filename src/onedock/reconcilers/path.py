@@ -108,6 +108,8 @@ class NicPath:
     """Address and server of a DHCP lease."""
     waiting: str = ""
     """What only others can give."""
+    dns: tuple[str, ...] = ()
+    """Name servers of the NIC and of its lease."""
     rules: tuple[RuleHits, ...] | None = None
     """None: no security groups."""
     host: PathLink | None = None
@@ -127,6 +129,16 @@ class NicPath:
 
 
 @dataclass(frozen=True, slots=True)
+class Resolver:
+    """What the VM's resolv.conf says."""
+
+    servers: tuple[str, ...] = ()
+    search: tuple[str, ...] = ()
+    trouble: str = ""
+    """Why it is not what the VM's networks say."""
+
+
+@dataclass(frozen=True, slots=True)
 class VmPath:
     """All NICs of a VM."""
 
@@ -135,6 +147,8 @@ class VmPath:
     nics: tuple[NicPath, ...] = ()
     interval_s: float = 0.0
     """Between the two readings that ``lost_lately`` compares."""
+    resolver: Resolver | None = None
+    """None: the node does not look after it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,14 +10,13 @@ from onedock.config.settings import ContainerSettings, NetworkSettings
 from onedock.controller.documents import Attributes, VmDocument
 from onedock.controller.networks.nics import build_nic, in_order
 from onedock.controller.networks.notes import network_notes
-from onedock.controller.networks.resolver import resolver
 from onedock.reconcilers.errors import TerminalError
 from onedock.reconcilers.model import Network
 
 MAX_RULES = 16384
 """Of a VM: as many as the agent surely takes in one request."""
 
-__all__ = ["build_network", "network_notes", "resolver"]
+__all__ = ["build_network", "network_notes"]
 
 
 def build_network(
@@ -51,7 +50,7 @@ def build_network(
     if (rules := sum(len(nic.rules or ()) for nic in nics)) > MAX_RULES:
         raise TerminalError(f"the VM's NICs have {rules} security rules together; at most {MAX_RULES} work; join some")
     first = next((address.partition("/")[0] for nic in nics for address in nic.addresses), None)
-    return Network(vm.id, nics), ((hostname, first),) if first else ()
+    return Network(vm.id, nics, settings.dns), ((hostname, first),) if first else ()
 
 
 def _unmarked(nics: tuple[Attributes, ...]) -> tuple[Attributes, ...]:

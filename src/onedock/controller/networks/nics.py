@@ -11,7 +11,7 @@ from onedock.controller.networks.options import BRIDGE, options
 from onedock.controller.networks.ports import IN_BRIDGE, ovs_port, switch, trunk_port
 from onedock.controller.networks.rules import rules_of
 from onedock.controller.networks.uplinks import MTUS, keeps_bridge, uplink
-from onedock.controller.networks.values import Source, nic_id
+from onedock.controller.networks.values import Source, address, nic_id
 from onedock.reconcilers.model import Nic
 from onedock.reconcilers.nic_parts import Spoofing, Switch
 
@@ -71,6 +71,8 @@ def build_nic(vm: VmDocument, element: Attributes, settings: ContainerSettings, 
         rules=rules_of(nic, vm.security_rules),
         spoofing=Spoofing(mac=nic.yes("FILTER_MAC_SPOOFING"), ip=filters_ip, addresses=layer3.others),
         probe=networks.probe_addresses,
+        dns=tuple(dict.fromkeys(address(word, "DNS") for word in nic.either("DNS", "DNS").split())),
+        search=tuple(dict.fromkeys(nic.either("SEARCH_DOMAIN", "SEARCH_DOMAIN").split())),
     )
 
 

@@ -47,6 +47,7 @@ async def serve(settings: AgentSettings) -> None:
             Store(settings.state_dir / "vms"),
             settings.runtime_dir,
             settings.state_dir / "dhcp",
+            engine_root=settings.engine_root,
             lease_wait_s=settings.dhcp_wait_s,
         )
         await networks.restore()

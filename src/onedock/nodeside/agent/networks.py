@@ -21,6 +21,7 @@ from onedock.nodeside.agent.locks import NamedLocks
 from onedock.nodeside.agent.neighbours import conflicts
 from onedock.nodeside.agent.neighbours.announce import announce, newly_placed
 from onedock.nodeside.agent.path import ways as path
+from onedock.nodeside.agent.resolver.serving import NameServing
 from onedock.nodeside.agent.seen import Seen
 from onedock.nodeside.agent.shared import SharedLinks
 from onedock.nodeside.agent.steps import Step
@@ -46,10 +47,19 @@ _ANNOUNCEMENTS, _ANNOUNCEMENT_S = 3, 0.1
 class NodeNetworks:
     """What ``ports.Networks`` promises, done on this machine."""
 
-    def __init__(self, store: Store, runtime_dir: Path, leases_dir: Path, *, lease_wait_s: float = 0.0) -> None:
+    def __init__(
+        self,
+        store: Store,
+        runtime_dir: Path,
+        leases_dir: Path,
+        *,
+        engine_root: Path = Path("/var/lib/docker"),
+        lease_wait_s: float = 0.0,
+    ) -> None:
         """``runtime_dir`` is where onedock-runtime looks for the namespace of a container.
 
         ``leases_dir`` has the leases of NICs by DHCP; ``lease_wait_s`` is how long a new VM waits for its first ones.
+        ``engine_root`` is the engine's data directory, in which it has the resolv.conf of each container.
         """
         runtime_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._store = store
@@ -64,6 +74,7 @@ class NodeNetworks:
         self._lease_wait_s = lease_wait_s
         self._dhcp = DhcpClients(leases_dir, self._threads, self._lease_changed)
         self._refreshing: set[asyncio.Task[None]] = set()
+        self._names = NameServing(engine_root)
         self.healer = Healer(self._heal)
         self._watch = Watch(self.healer.mark)
 
@@ -127,6 +138,7 @@ class NodeNetworks:
                 raise NotFoundError(f"VM {vm} has no network namespace on this node; make its network first")
             await asyncio.to_thread(self._store.keep_container, vm, container)
             self._write_binding(vm, container)
+            self._serve_names(vm)
 
     async def announce(self, vm: VmId) -> None:
         """Tell the VM's neighbours where its addresses are, several times. NotFoundError: it has no network here."""
@@ -154,7 +166,8 @@ class NodeNetworks:
         found = await asyncio.get_running_loop().run_in_executor(
             self._lookers, partial(path.read, kept.network, probe=probe)
         )
-        return replace(found, nics=tuple(self._dhcp.on_path(vm, one) for one in found.nics))
+        nics = tuple(self._dhcp.on_path(vm, one) for one in found.nics)
+        return replace(found, nics=nics, resolver=self._names.state(vm))
 
     def list_vms(self) -> tuple[VmId, ...]:
         """VMs that are remembered, in order.
@@ -172,12 +185,14 @@ class NodeNetworks:
         await asyncio.to_thread(self._threads.shutdown)
         await asyncio.to_thread(self._lookers.shutdown)
         self._watch.close()
+        self._names.close()
 
     async def _remove(self, vm: VmId) -> None:
         earlier = await self._earlier(vm)
         await asyncio.to_thread(self._store.begin_removal, vm)
         self.healer.forget(vm)
         self._watch.forget(vm)
+        self._names.forget(vm)
         kept = self._store.get(vm)
         for container in kept.containers if kept else ():
             (self._runtime_dir / container).unlink(missing_ok=True)
@@ -243,7 +258,12 @@ class NodeNetworks:
             await self._shared.release_vlans(network, earlier)
             await self._shared.leave(needs.bridges(earlier) - needs.bridges(network), earlier)
         await self._dhcp.serve(network)
+        self._serve_names(vm)
         return seen, done
+
+    def _serve_names(self, vm: VmId) -> None:
+        if kept := self._store.get(vm):
+            self._names.serve(vm, kept.containers, self._dhcp.names(kept.network))
 
     async def _lead(self, network: Network, earlier: Network) -> None:
         for other in await asyncio.to_thread(self._store.follow, network, earlier):

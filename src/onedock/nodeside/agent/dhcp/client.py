@@ -22,7 +22,7 @@ SCRIPT = """#!/bin/sh
 cat /proc/self/environ && printf 'event=%s\\0\\0' "$1"
 """
 
-_OPTIONS = ("subnet", "router", "dns", "domain", "mtu", "staticroutes")
+_OPTIONS = ("subnet", "router", "dns", "domain", "search", "mtu", "staticroutes")
 _RECORD_END = b"\0\0"
 _RECORD_LIMIT = 64 * 1024
 _DISCOVERS, _DISCOVER_PAUSE_S, _SILENCE_S = "3", "1", "5"

@@ -25,8 +25,9 @@ from onedock.nodeside.agent.dhcp.kernel import Link
 from onedock.nodeside.agent.dhcp.lease import BadLeaseError, Lease, parse_lease
 from onedock.nodeside.agent.dhcp.store import Kept, Key, LeaseStore
 from onedock.reconcilers.model import Network, Nic, VmId
-from onedock.reconcilers.nic_parts import Method
+from onedock.reconcilers.nic_parts import Leased, Method, Route
 from onedock.reconcilers.path import NicPath
+from onedock.reconcilers.resolver import Names, merge
 
 log = structlog.get_logger()
 
@@ -71,15 +72,15 @@ class DhcpClients:
             _end_stray(self._store.get(key))
 
     def with_leases(self, network: Network) -> Network:
-        """The network with the leased addresses among those that a NIC may use: its spoofing filter lets them pass."""
-        nics = []
-        for nic in network.nics:
-            lease = self._lease(network.vm, nic)
-            if lease is not None and lease.ip not in nic.spoofing.addresses:
-                allowed = replace(nic.spoofing, addresses=(*nic.spoofing.addresses, lease.ip))
-                nic = replace(nic, spoofing=allowed)
-            nics.append(nic)
-        return replace(network, nics=tuple(nics))
+        """The network as it has to be with its leases: those addresses pass the filters, and are routed by source."""
+        return replace(network, nics=tuple(_with_lease(nic, self._lease(network.vm, nic)) for nic in network.nics))
+
+    def names(self, network: Network) -> Names | None:
+        """Name servers and search domains of the VM, those of its leases after all others; None: not asked for."""
+        if network.dns is None:
+            return None
+        leases = (self._lease(network.vm, nic) for nic in sorted(network.nics, key=lambda nic: nic.index))
+        return merge(network, [Names(lease.dns, lease.search) for lease in leases if lease is not None])
 
     async def leave(self, network: Network) -> None:
         """Give back the leases of NICs that are not to have one any more. To be called while their links exist."""
@@ -132,10 +133,10 @@ class DhcpClients:
         """The NIC's way with its lease, or what it waits for."""
         lease = self._lease(vm, path.nic)
         if lease is not None:
-            names = f", name servers {', '.join(lease.dns)}" if lease.dns else ""
             left = lease.remaining(time.time())
-            return replace(path, leased=f"{lease.address} from {lease.server or 'a server'} for {left} s{names}")
-        return replace(path, waiting="; ".join(self.waiting(Network(vm, (path.nic,)))))
+            leased = f"{lease.address} from {lease.server or 'a server'} for {left} s"
+            return replace(path, leased=leased, dns=tuple(dict.fromkeys((*path.nic.dns, *lease.dns))))
+        return replace(path, waiting="; ".join(self.waiting(Network(vm, (path.nic,)))), dns=path.nic.dns)
 
     async def close(self) -> None:
         """End all clients, keeping their leases; none is begun any more."""
@@ -251,6 +252,14 @@ class DhcpClients:
         except OSError as error:
             # The lease is good without: only an agent that starts anew would not know it.
             log.error("lease cannot be kept", vm=key[0], nic=key[1], error=str(error))
+
+
+def _with_lease(nic: Nic, lease: Lease | None) -> Nic:
+    if lease is None:
+        return nic
+    allowed = tuple(dict.fromkeys((*nic.spoofing.addresses, lease.ip)))
+    routes = tuple(Route(*route) for route in lease.routes)
+    return replace(nic, spoofing=replace(nic.spoofing, addresses=allowed), leased=Leased(lease.address, routes))
 
 
 def _by_dhcp(network: Network) -> Iterable[Nic]:

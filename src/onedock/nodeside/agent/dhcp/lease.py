@@ -4,10 +4,13 @@ import ipaddress
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from onedock.reconcilers.resolver import is_domain
+
 LONGEST_S = 10 * 365 * 86400
 """Seconds. A lease for ever is kept for ten years: an address without an end would count as one that nobody leased."""
 _MAX_ROUTES = 64
 _MAX_SERVERS = 8
+_MAX_DOMAINS = 16
 _LEAST_MTU = 576
 """What every IPv4 host has to take (RFC 791); less than that from a server is a mistake or an attack."""
 
@@ -30,7 +33,8 @@ class Lease:
     routes: tuple[tuple[str, str], ...] = ()
     """(destination as CIDR, gateway); an empty gateway: on the link itself."""
     dns: tuple[str, ...] = ()
-    domain: str = ""
+    search: tuple[str, ...] = ()
+    """Domains that names are looked for in."""
     mtu: int | None = None
 
     def remaining(self, now: float) -> int:
@@ -70,7 +74,7 @@ def parse_lease(event: Mapping[str, str], now: float) -> Lease:
         server=next(iter(_addresses(event.get("serverid", ""))), ""),
         routes=routes,
         dns=_addresses(event.get("dns", ""))[:_MAX_SERVERS],
-        domain=event.get("domain", "")[:253],
+        search=_domains(event.get("search") or event.get("domain", "")),
         mtu=int(mtu) if mtu.isascii() and mtu.isdecimal() and _LEAST_MTU <= int(mtu) <= 65535 else None,
     )
 
@@ -99,6 +103,10 @@ def _static_routes(words: list[str]) -> Iterable[tuple[str, str]]:
         except ValueError:
             continue
         yield str(network), "" if router.is_unspecified else str(router)
+
+
+def _domains(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(filter(is_domain, text.split())))[:_MAX_DOMAINS]
 
 
 def _addresses(text: str) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 
 from onedock.nodeside.agent.seen import metric
-from onedock.nodeside.agent.validate.layer3 import check_layer3
+from onedock.nodeside.agent.validate.layer3 import check_layer3, check_name_servers
 from onedock.nodeside.agent.validate.uplink import check_switching
 from onedock.nodeside.agent.validate.words import InvalidRequestError, check_link_name, check_unique
 from onedock.reconcilers.model import Network, Nic
@@ -37,6 +37,7 @@ def check_network(network: Network) -> None:
     check_vm(network.vm)
     if len(network.nics) > MAX_NICS:
         raise InvalidRequestError(f"{len(network.nics)} NICs are too many for a VM; at most {MAX_NICS} are possible")
+    check_name_servers("the VM", network.dns or ())
     for nic in network.nics:
         _check_nic(nic)
     check_unique("index", [nic.index for nic in network.nics])

@@ -1,6 +1,7 @@
 """Addresses, routes, limits and security rules of a NIC."""
 
 import ipaddress
+from collections.abc import Collection
 
 from onedock.nodeside.agent.validate.words import (
     InvalidRequestError,
@@ -12,12 +13,14 @@ from onedock.nodeside.agent.validate.words import (
 )
 from onedock.reconcilers.model import Nic
 from onedock.reconcilers.nic_parts import Bandwidth, Method, Protocol, SecurityRule
+from onedock.reconcilers.resolver import is_domain, is_server
 
 MAX_ADDRESSES = 1024
 MAX_ROUTES = 1024
 MAX_RULES = 8192
 MAX_PEERS = 65536
 MAX_PORTS = 1024
+MAX_NAMES = 64
 _METHODS = {4: frozenset({Method.STATIC, Method.DHCP, Method.SKIP}), 6: frozenset(Method) - {Method.DHCP}}
 _RATES = range(1024, 2**32)
 """Bytes per second: the kernel's token buckets count up to there, and show no packet that takes minutes."""
@@ -53,7 +56,22 @@ def check_layer3(where: str, nic: Nic) -> set[int]:
     check_count(where, "addresses", len(nic.spoofing.addresses), MAX_ADDRESSES)
     for address in nic.spoofing.addresses:
         version_of_address(where, "the VM", address)
+    check_name_servers(where, nic.dns)
+    check_count(where, "search domains", len(nic.search), MAX_NAMES)
+    for domain in nic.search:
+        if not is_domain(domain):
+            raise InvalidRequestError(f"{where}: {domain[:60]!r} is no search domain; use a form like example.org")
+    if nic.leased is not None:
+        raise InvalidRequestError(f"{where}: leased is filled in by the node; leave it out")
     return versions
+
+
+def check_name_servers(where: str, servers: Collection[str]) -> None:
+    """Raise InvalidRequestError unless all can stand in a resolv.conf."""
+    check_count(where, "name servers", len(servers), MAX_NAMES)
+    for server in servers:
+        if not is_server(server):
+            raise InvalidRequestError(f"{where}: {server[:60]!r} is no address of a name server; use one like 10.0.0.1")
 
 
 def _check_routes(where: str, nic: Nic) -> set[int]:

@@ -1,0 +1,100 @@
+"""Name servers of all VMs of a node: written when they change, and again when the engine has made the file anew.
+
+The engine writes the file at each start of a container, before the container's process is there, from what it was told
+when the container was made. So its writing is watched; it is followed at once. All in the event loop: these are a few
+bytes in the page cache.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from onedock.nodeside.agent.resolver import files
+from onedock.nodeside.agent.resolver.content import names_in
+from onedock.nodeside.agent.resolver.files import ChangedInsideError
+from onedock.nodeside.agent.resolver.inotify import Inotify
+from onedock.reconcilers.model import ContainerId, VmId
+from onedock.reconcilers.path import Resolver
+from onedock.reconcilers.resolver import Names
+
+log = structlog.get_logger()
+
+_CHANGED = "changed in the container, and left alone until its restart"
+_NO_FILE = "the container has none yet, or agent.engine_root is not where its engine keeps it"
+
+
+@dataclass(slots=True)
+class _Served:
+    vm: VmId
+    names: Names
+    trouble: str = ""
+
+
+class NameServing:
+    """Of one node.
+
+    Args:
+        engine_root: the engine's data directory.
+    """
+
+    def __init__(self, engine_root: Path) -> None:
+        self._directory = engine_root / "containers"
+        self._served: dict[ContainerId, _Served] = {}
+        self._inotify = Inotify(lambda name: self._write(ContainerId(name)))
+
+    def serve(self, vm: VmId, containers: Iterable[ContainerId], names: Names | None) -> None:
+        """From now on these containers of the VM have these names; None: what the engine gave them."""
+        if names is None:
+            self.forget(vm)
+            return
+        for container in containers:
+            served = self._served.setdefault(container, _Served(vm, names))
+            served.names = names
+            self._write(container)
+
+    def forget(self, vm: VmId) -> None:
+        """Write nothing of this VM any more."""
+        for container in [one for one, served in self._served.items() if served.vm == vm]:
+            del self._served[container]
+            self._inotify.forget(container)
+
+    def state(self, vm: VmId) -> Resolver | None:
+        """What the VM's container is told now; None: it is the engine's business."""
+        found = [(one, served) for one, served in self._served.items() if served.vm == vm]
+        if not found:
+            return None
+        container, served = found[-1]
+        try:
+            names = names_in(files.read_text(self._directory, container))
+        except OSError:
+            names = Names()
+        return Resolver(names.servers, names.search, served.trouble)
+
+    def close(self) -> None:
+        """Watch nothing any more."""
+        self._inotify.close()
+
+    def _write(self, container: ContainerId) -> None:
+        served = self._served[container]
+        trouble = ""
+        try:
+            self._watch(container)
+            if files.write_names(self._directory, container, served.names):
+                log.info("name servers written", vm=served.vm, servers=served.names.servers)
+        except ChangedInsideError:
+            trouble = _CHANGED
+        except FileNotFoundError:
+            trouble = _NO_FILE
+        except OSError as error:
+            trouble = f"it cannot be written: {error}"
+        if trouble != served.trouble and trouble not in {"", _NO_FILE}:
+            log.warning("name servers not written", vm=served.vm, container=container, reason=trouble)
+        served.trouble = trouble
+
+    def _watch(self, container: ContainerId) -> None:
+        """The file that the container cannot write: nobody inside can make this busy."""
+        place = self._directory / container
+        self._inotify.watch_entries(place, container)
+        self._inotify.watch_writes(place / files.HASH, container)
