@@ -2,8 +2,9 @@
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -40,6 +41,7 @@ T = TypeVar("T")
 
 _THREADS = 8
 _LOOKERS = 2
+_WRITERS = 4
 _ANNOUNCEMENTS, _ANNOUNCEMENT_S = 3, 0.1
 """Number and distance, for a VM that came from another node: the first ones may be lost on the way."""
 
@@ -68,6 +70,7 @@ class NodeNetworks:
         self._bridges = NamedLocks()
         # Threads that wander between namespaces: nothing else may run in them.
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="netns")
+        self._writers = ThreadPoolExecutor(_WRITERS, thread_name_prefix="disk")
         # These take their time to look: nobody who plugs waits for them.
         self._lookers = ThreadPoolExecutor(_LOOKERS, thread_name_prefix="path")
         self._shared = SharedLinks(store, self._threads)
@@ -184,6 +187,7 @@ class NodeNetworks:
         await self.healer.close()
         await asyncio.to_thread(self._threads.shutdown)
         await asyncio.to_thread(self._lookers.shutdown)
+        await asyncio.to_thread(self._writers.shutdown)
         self._watch.close()
         self._names.close()
 
@@ -233,33 +237,52 @@ class NodeNetworks:
         Returns what is there then, and what had to be done, in words.
         """
         vm = network.vm
-        earlier, known = await self._earlier(vm), self._store.get(vm)
+        earlier = await self._earlier(vm)
         async with self._bridges.hold(needs.bridges(network) | needs.bridges(earlier)):
-            if not asked and (kept := self._store.get(vm)):
-                network = kept.network  # it may have followed another one while the bridges were waited for
-            # Kept first: what is half made when the agent dies is known, and can be removed.
-            await asyncio.to_thread(self._store.keep_network, network)
-            self._watch.depend(vm, needs.links(network))
-            await self._dhcp.leave(network)
-            try:
-                seen, done, others = await self._in_thread(
-                    self._settle_and_ensure, self._dhcp.with_leases(network), earlier
-                )
-            except TerminalError:
-                if known is None and not namespaces.exists(namespace_name(vm)):
-                    # Refused before anything was made: nobody would remove it.
-                    self._watch.forget(vm)
-                    self._store.forget(vm)
-                raise
-            for other, steps in others.items():
-                self.healer.put_back(other, steps)
-            if asked and needs.ways_out(network):
-                await self._lead(network, earlier)
-            await self._shared.release_vlans(network, earlier)
-            await self._shared.leave(needs.bridges(earlier) - needs.bridges(network), earlier)
+            if known := self._store.get(vm):
+                # It may have followed another one while the bridges were waited for.
+                network, earlier = network if asked else known.network, known.earlier
+            async with self._kept(network) as kept:
+                self._watch.depend(vm, needs.links(network))
+                await self._dhcp.leave(network)
+                try:
+                    seen, done, others = await self._in_thread(
+                        self._settle_and_ensure, self._dhcp.with_leases(network), earlier
+                    )
+                except TerminalError:
+                    if known is None and not namespaces.exists(namespace_name(vm)):
+                        # Refused before anything was made: nobody would remove it.
+                        self._watch.forget(vm)
+                        self._store.forget(vm)
+                    raise
+                for other, steps in others.items():
+                    self.healer.put_back(other, steps)
+                if (asked or kept.superseded) and needs.ways_out(network):
+                    await self._lead(network, earlier)
+                await self._shared.release_vlans(network, earlier)
+                await self._shared.leave(needs.bridges(earlier) - needs.bridges(network), earlier)
+            if kept.superseded:
+                await asyncio.to_thread(self._store.made, vm)
         await self._dhcp.serve(network)
         self._serve_names(vm)
         return seen, done
+
+    @asynccontextmanager
+    async def _kept(self, network: Network) -> AsyncIterator[Kept]:
+        """Remember it first: what is half made when the agent dies is known, and can be removed.
+
+        The disk writes while the body works on the kernel, and has written afterwards.
+        """
+        loop, known = asyncio.get_running_loop(), self._store.get(network.vm)
+        kept = await loop.run_in_executor(self._writers, self._store.keep_network, network)
+        if kept is known:
+            yield kept
+            return
+        flushed = loop.run_in_executor(self._writers, self._store.flush, network.vm)
+        try:
+            yield kept
+        finally:
+            await flushed
 
     def _serve_names(self, vm: VmId) -> None:
         if kept := self._store.get(vm):
@@ -330,7 +353,7 @@ class NodeNetworks:
     async def _earlier(self, vm: VmId) -> Network:
         """What the VM had until now: from memory, or where there is none, from what the kernel shows."""
         if kept := self._store.get(vm):
-            return kept.network
+            return kept.earlier
         if not namespaces.exists(namespace_name(vm)):
             return Network(vm)
         found = describe(vm, await self._in_thread(netlink.observe, vm, None), None, ())

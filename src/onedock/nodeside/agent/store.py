@@ -1,5 +1,14 @@
-"""What the agent remembers of each VM over its own and the node's restart: one JSON file per VM."""
+"""What the agent remembers of each VM over its own and the node's restart: one JSON file per VM.
 
+Two ends are different. The agent's own (SIGKILL) leaves the kernel as it is, so what the kernel may have must be in the
+file before it is done: a rename is enough, the page cache outlives the process. The node's (power) takes namespaces,
+links and rules along; the file then only saves time until the controller asks again, which looks at each network before
+it starts a container. So nothing waits for the disk before it touches the kernel, but a network that was answered for
+is on the disk (``flush``). A power loss before that may leave the previous content, or none on some file systems: the
+network is then made as it was before, or not until it is asked for, and the bindings are asked for with it.
+"""
+
+import contextlib
 import os
 import threading
 from collections.abc import Iterator
@@ -9,8 +18,9 @@ from pathlib import Path
 import structlog
 from pydantic import TypeAdapter, ValidationError
 
+from onedock.nodeside.agent.superseded import asked_anew, superseded, without
 from onedock.nodeside.agent.ways_out import follow
-from onedock.reconcilers.model import ContainerId, Network, VmId
+from onedock.reconcilers.model import ContainerId, Network, Nic, VmId
 
 log = structlog.get_logger()
 
@@ -25,16 +35,26 @@ class Kept:
     """Containers that start in its namespace."""
     removing: bool = False
     """Its removal has begun: it is never made again, the removal is finished."""
+    superseded: tuple[Nic, ...] = ()
+    """What was wanted before and may be on the node yet, because ``network`` has not been made since."""
+
+    @property
+    def earlier(self) -> Network:
+        """Everything that the VM may have by now; of a NIC that was changed, both forms."""
+        return replace(self.network, nics=(*self.network.nics, *self.superseded))
 
 
 _ADAPTER = TypeAdapter(Kept)
 
 
 class Store:
-    """All memories, read once; every change is on disk before it is in memory."""
+    """All memories, read once; every change is in its file before it is in memory."""
 
     def __init__(self, directory: Path) -> None:
-        """Read ``directory``, making it if need be. A file that cannot be read is logged and left alone."""
+        """Read ``directory``, making it if need be. A file that cannot be read is logged and left alone.
+
+        One that is empty is what a power loss left of a change that had not reached the disk: it goes.
+        """
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._directory = directory
         self._kept: dict[VmId, Kept] = {}
@@ -42,7 +62,10 @@ class Store:
         self._following = threading.Lock()
         for file in sorted(directory.glob("*.json")):
             try:
-                kept = _ADAPTER.validate_json(file.read_bytes())
+                if not (content := file.read_bytes()):
+                    file.unlink()
+                    continue
+                kept = _ADAPTER.validate_json(content)
             except (ValidationError, OSError) as error:
                 log.error("kept network cannot be read, left alone", file=str(file), error=str(error)[:300])
                 continue
@@ -55,10 +78,27 @@ class Store:
         """What is remembered of a VM."""
         return self._kept.get(vm)
 
-    def keep_network(self, network: Network) -> None:
-        """Remember the wanted network; the containers stay."""
+    def keep_network(self, network: Network) -> Kept:
+        """Remember the wanted network, and what it supersedes until ``made``; returns what is remembered now.
+
+        The containers stay. A physical device that the VM did not have is superseded for nobody any more.
+        """
         kept = self._kept.get(network.vm)
-        self._write(replace(kept, network=network, removing=False) if kept else Kept(network))
+        earlier = kept.earlier if kept else Network(network.vm)
+        if asked := asked_anew(network, earlier):
+            self._let_keep(network.vm, asked)
+        containers = kept.containers if kept else ()
+        return self._write(Kept(network, containers, superseded=superseded(network, earlier)))
+
+    def made(self, vm: VmId) -> None:
+        """The network is as wanted, and nothing is left of what was before."""
+        self._write(replace(self._kept[vm], superseded=()))
+
+    def flush(self, vm: VmId) -> None:
+        """Wait until what is remembered of a VM outlasts the end of the node's power; gone meanwhile is success."""
+        with contextlib.suppress(FileNotFoundError):
+            _fsync(self._file(vm))
+            _fsync(self._directory)
 
     def follow(self, changed: Network, earlier: Network) -> tuple[Network, ...]:
         """Remember of all other VMs the ways out that ``changed`` now has; returns the networks that are others by it.
@@ -95,25 +135,43 @@ class Store:
             self._file(vm).unlink(missing_ok=True)
             self._kept.pop(vm, None)
 
+    def _let_keep(self, asking: VmId, asked: frozenset[tuple[str, str]]) -> None:
+        for vm in tuple(self._kept):
+            with self._following:
+                kept = self._kept.get(vm)
+                if kept is not None and kept.superseded and vm != asking:
+                    self._write(replace(kept, superseded=without(kept.superseded, asked)))
+
     def _file(self, vm: VmId) -> Path:
         return self._directory / f"{vm}.json"
 
-    def _write(self, kept: Kept) -> None:
-        if kept != self._kept.get(kept.network.vm):
-            write_atomically(self._file(kept.network.vm), _ADAPTER.dump_json(kept))
-            self._kept[kept.network.vm] = kept
+    def _write(self, kept: Kept) -> Kept:
+        vm = kept.network.vm
+        if (known := self._kept.get(vm)) == kept:
+            return known
+        draft = _draft(self._file(vm))
+        draft.write_bytes(_ADAPTER.dump_json(kept))
+        draft.replace(self._file(vm))
+        self._kept[vm] = kept
+        return kept
 
 
 def write_atomically(file: Path, content: bytes) -> None:
     """Replace ``file``: whoever reads it, even after a crash of the node, sees the old content or the new."""
-    draft = file.with_name(f".{file.name}.new")
-    with draft.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
+    draft = _draft(file)
+    draft.write_bytes(content)
+    _fsync(draft)
     draft.replace(file)
-    directory = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
+    _fsync(file.parent)
+
+
+def _draft(file: Path) -> Path:
+    return file.with_name(f".{file.name}.new")
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(directory)
+        os.fsync(descriptor)
     finally:
-        os.close(directory)
+        os.close(descriptor)

@@ -15,14 +15,12 @@ def follow(other: Network, changed: Network, earlier: Network) -> Network:
     A bridge has one uplink, so that of ``changed`` is everybody's; of several physical devices, only the one that was
     replaced goes. A NIC that has no way out keeps to itself.
     """
-    before = {nic.index: nic for nic in earlier.nics}
     uplinks = {nic.bridge: nic.uplink for nic in changed.nics if nic.uplink is not None}
     phydevs = {
         (nic.bridge, was.phydev): nic.phydev
         for nic in changed.nics
-        if (was := before.get(nic.index)) is not None
-        and was.bridge == nic.bridge
-        and None not in {was.phydev, nic.phydev}
+        for was in earlier.nics
+        if (was.index, was.bridge) == (nic.index, nic.bridge) and None not in {was.phydev, nic.phydev}
     }
 
     def moved(nic: Nic) -> Nic:
