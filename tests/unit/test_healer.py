@@ -58,13 +58,13 @@ async def test_a_burst_is_one_look(node: Node) -> None:
     node.damage(OTHER)
     await asyncio.sleep(5)
     assert node.looks == [(VM, 0.15), (OTHER, 0.25)]
-    told = node.healer.heals(0)
+    told = node.healer.record.heals(0)
     assert told.counts == {Cause.LINK: 2}
     assert [(one.number, one.vm, one.steps, one.seconds) for one in told.recent] == [
         (1, VM, (STEP,), 0.15),
         (2, OTHER, (STEP,), 0.15),
     ]
-    assert [one.number for one in node.healer.heals(1).recent] == [2]
+    assert [one.number for one in node.healer.record.heals(1).recent] == [2]
 
 
 @in_no_time
@@ -72,7 +72,7 @@ async def test_nothing_broken_counts_nothing(node: Node) -> None:
     node.healer.mark(VM, Cause.ADDRESS)
     await asyncio.sleep(5)
     assert len(node.looks) == 1
-    assert node.healer.heals(0).counts == {}
+    assert node.healer.record.heals(0).counts == {}
 
 
 @in_no_time
@@ -131,7 +131,7 @@ async def test_a_failure_is_tried_again_and_told_once(node: Node) -> None:
         await asyncio.sleep(60)
     assert [time for _, time in node.looks] == [0.15, 1.15, 3.15, 7.15, 15.15]
     assert [one["error"] for one in logs if one["log_level"] == "warning"] == ["the kernel has no time"]
-    assert node.healer.heals(0).counts == {Cause.RETRY: 1}
+    assert node.healer.record.heals(0).counts == {Cause.RETRY: 1}
 
 
 @in_no_time

@@ -92,7 +92,7 @@ async def test_each_is_counted_once_with_its_own_time_and_still_looked_at() -> N
     node = Node(9)
     node.delete_bridge()
     await asyncio.sleep(10)
-    told = node.healer.heals(0)
+    told = node.healer.record.heals(0)
     assert told.counts == {Cause.LINK: 9}
     assert sorted((one.vm, one.seconds) for one in told.recent) == [(vm, 0.25) for vm in range(1, 10)]
     assert sorted(vm for vm, _ in node.looks) == node.vms
@@ -119,5 +119,5 @@ async def test_a_bridge_that_is_deleted_for_ever_is_not_raced() -> None:
     for _ in range(400):
         node.delete_bridge()
         await asyncio.sleep(0.05)
-    heals = sum(node.healer.heals(0).counts.values())
+    heals = sum(node.healer.record.heals(0).counts.values())
     assert heals < 5 * 12, "20 seconds of it"

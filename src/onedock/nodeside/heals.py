@@ -20,6 +20,8 @@ class Cause(StrEnum):
     QDISC = "qdisc"
     FILTER = "filter"
     NAMESPACE = "namespace"
+    SWITCH = "switch"
+    """What the database of Open vSwitch says of one of its ports, or that it was not heard for a while."""
     OVERRUN = "overrun"
     """Notifications were lost."""
     START = "start"
@@ -40,6 +42,8 @@ class Healed:
     """What was done, in words."""
     seconds: float
     """From the first notification until it was as wanted."""
+    time: float = 0.0
+    """When that was, Unix time; 0: an agent of an earlier release."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,3 +53,5 @@ class Heals:
     counts: Mapping[Cause, int] = field(default_factory=dict)
     recent: tuple[Healed, ...] = ()
     """The latest, as far as they are remembered and were asked for."""
+    agent_started: float = 0.0
+    """Unix time; another one means that the numbers have begun anew."""

@@ -88,9 +88,12 @@ class AgentClient:
         """See ``ports.Networks.announce``. NotFoundError: the VM has no namespace."""
         await self._call("POST", f"/vms/{vm}/announce")
 
-    async def heals(self, *, since: int = 0) -> Heals:
-        """Networks that were put back since the agent's start; the latest of those numbered above ``since``."""
-        return await self._get(f"/heals?since={since}", _HEALS)
+    async def heals(self, *, since: int = 0, wait_s: int = 0) -> Heals:
+        """Networks that were put back since the agent's start; the latest of those numbered above ``since``.
+
+        The answer comes when there is one of those, or after ``wait_s``, which must be below the deadline of calls.
+        """
+        return await self._get(f"/heals?since={since}&wait={wait_s}", _HEALS)
 
     async def list_vms(self) -> tuple[VmId, ...]:
         """See ``ports.Networks.list_vms``."""

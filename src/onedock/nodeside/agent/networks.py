@@ -188,7 +188,7 @@ class NodeNetworks:
         await asyncio.to_thread(self._threads.shutdown)
         await asyncio.to_thread(self._lookers.shutdown)
         await asyncio.to_thread(self._writers.shutdown)
-        self._watch.close()
+        await self._watch.close()
         self._names.close()
 
     async def _remove(self, vm: VmId) -> None:
@@ -243,7 +243,7 @@ class NodeNetworks:
                 # It may have followed another one while the bridges were waited for.
                 network, earlier = network if asked else known.network, known.earlier
             async with self._kept(network) as kept:
-                self._watch.depend(vm, needs.links(network))
+                self._watch.depend(vm, network)
                 await self._dhcp.leave(network)
                 try:
                     seen, done, others = await self._in_thread(
@@ -290,7 +290,7 @@ class NodeNetworks:
 
     async def _lead(self, network: Network, earlier: Network) -> None:
         for other in await asyncio.to_thread(self._store.follow, network, earlier):
-            self._watch.depend(other.vm, needs.links(other))
+            self._watch.depend(other.vm, other)
             log.info("way out of a shared bridge is changed for this VM as well", vm=other.vm, by=network.vm)
 
     def _settle_and_ensure(

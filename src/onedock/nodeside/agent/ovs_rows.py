@@ -21,6 +21,11 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
 }
 """What is read of which table, in the order in which ``parse`` takes them."""
 
+MONITORED = tuple(column for column in COLUMNS["Port"] if column != "_uuid")
+"""Columns of the table ``Port`` that ``parse_changes`` takes."""
+MAPS = frozenset({"external_ids", "other_config"})
+"""Columns in which others may have values as well."""
+
 Columns = Mapping[str, frozenset[str]]
 """A row: every column as a set, maps as ``key=value``."""
 
@@ -77,6 +82,41 @@ def parse(text: str) -> OpenVswitch:
         )
     except (ValueError, KeyError, TypeError, StopIteration) as error:
         raise TransientError(f"Open vSwitch's answer is not understood: {error}; is it older than 2.8?") from error
+
+
+@dataclass(frozen=True, slots=True)
+class PortChange:
+    """A port's row as it is now."""
+
+    name: str
+    columns: Columns | None
+    """None: the row is gone."""
+
+
+def parse_changes(line: bytes) -> tuple[PortChange, ...]:
+    """A line of ``ovsdb-client --format=json monitor`` of the table Port. TransientError: it is none."""
+    try:
+        rows = tuple(_rows(json.loads(line)))
+        return tuple(_change(_one(row["action"]), row) for row in rows if row["action"] != {"old"})
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise TransientError(f"what ovsdb-client says is not understood: {error!r:.200}") from error
+
+
+def _change(action: str, row: Columns) -> PortChange:
+    if action not in {"initial", "insert", "new", "delete"}:
+        raise ValueError(f"unknown action {action[:40]!r}")
+    columns = None if action == "delete" else {name: row[name] for name in MONITORED}
+    return PortChange(_one(row["name"]), columns)
+
+
+def differing(want: Columns, have: Columns) -> Columns:
+    """The columns that a row has to get to be as wanted."""
+
+    def fits(name: str) -> bool:
+        present = have.get(name, frozenset())
+        return want[name] <= present if name in MAPS else want[name] == present
+
+    return {name: values for name, values in want.items() if not fits(name)}
 
 
 def _rows(table: Any) -> Iterator[dict[str, frozenset[str]]]:

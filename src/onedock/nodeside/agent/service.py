@@ -22,6 +22,7 @@ log = structlog.get_logger()
 
 BODY_LIMIT = 16 * 1024 * 1024
 """Bytes. A VM with as many security rules as the controller lets it have (16384, with ports and addresses) is below."""
+_LONGEST_WAIT_S = 60
 
 _NETWORK: TypeAdapter[Network] = TypeAdapter(Network)
 _CONTAINERS: TypeAdapter[list[tuple[VmId, ContainerId, int]]] = TypeAdapter(list[tuple[VmId, ContainerId, int]])
@@ -42,6 +43,7 @@ class Service:
     def application(self) -> web.Application:
         """The service, ready to be run."""
         application = web.Application(middlewares=[answer_errors], client_max_size=BODY_LIMIT)
+        application.on_shutdown.append(self._end_waiting)
         application.add_routes(
             [
                 web.get("/health", self.health),
@@ -103,8 +105,12 @@ class Service:
         return web.Response(status=204)
 
     async def heals(self, request: web.Request) -> web.Response:
-        """What was put back."""
-        return _json(self._networks.healer.heals(_number("since", request.query.get("since", "0"))))
+        """What was put back; with ``wait``, in seconds, not before there is something new."""
+        since, wait_s = (_number(name, request.query.get(name, "0")) for name in ("since", "wait"))
+        return _json(await self._networks.healer.record.news(since, min(wait_s, _LONGEST_WAIT_S)))
+
+    async def _end_waiting(self, _: web.Application) -> None:
+        self._networks.healer.record.end()
 
     async def host_usage(self, _: web.Request) -> web.Response:
         """Load of the node."""

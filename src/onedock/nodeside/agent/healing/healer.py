@@ -1,14 +1,14 @@
 """When a VM's network is looked at again: soon after a notification, later and later if it is always undone."""
 
 import asyncio
-from collections import Counter, deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
 import structlog
 
-from onedock.nodeside.heals import Cause, Healed, Heals
+from onedock.nodeside.agent.healing.record import Record
+from onedock.nodeside.heals import Cause
 from onedock.reconcilers.errors import OnedockError
 from onedock.reconcilers.model import VmId
 
@@ -21,8 +21,6 @@ _AT_ONCE_S = 1.0
 _LONGEST_S = 60.0
 _AT_A_TIME = 4
 """Fewer than the agent has threads: those who ask for networks are served meanwhile."""
-_REMEMBERED = 2000
-"""Some damage is that of all VMs of a node, and who asks for news asks every few seconds."""
 _STEPS_LOGGED = 12
 
 
@@ -65,8 +63,7 @@ class Healer:
         self._looked_at: dict[VmId, _Mark] = {}
         self._past: dict[VmId, _Past] = {}
         self._first_looks = asyncio.Semaphore(_AT_A_TIME)
-        self._recent: deque[Healed] = deque(maxlen=_REMEMBERED)
-        self._counts: Counter[Cause] = Counter()
+        self.record = Record()
 
     def mark(self, vm: VmId, cause: Cause, shared: bool = False) -> None:
         """The VM's network may be broken, by something that may have broken those of others as well."""
@@ -96,10 +93,6 @@ class Healer:
         self._waiting.discard(vm)
         if timer := self._timers.pop(vm, None):
             timer.cancel()
-
-    def heals(self, since: int) -> Heals:
-        """All counts, and the latest heals of those numbered above ``since``."""
-        return Heals(dict(self._counts), tuple(one for one in self._recent if one.number > since))
 
     async def look(self, vm: VmId, cause: Cause) -> None:
         """Look now, and again later when it fails."""
@@ -185,9 +178,7 @@ class Healer:
 
     def _note(self, vm: VmId, mark: _Mark, steps: tuple[str, ...]) -> None:
         past, now = self._past.get(vm), self._loop.time()
-        healed = Healed(self._counts.total() + 1, vm, mark.cause, steps, round(now - mark.since, 3))
-        self._counts[mark.cause] += 1
-        self._recent.append(healed)
+        healed = self.record.add(vm, mark.cause, steps, now - mark.since)
         log.info(
             "network healed", vm=vm, cause=mark.cause, what=steps[:_STEPS_LOGGED], steps=len(steps),
             seconds=healed.seconds,

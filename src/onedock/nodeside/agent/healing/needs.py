@@ -1,5 +1,7 @@
-"""Which links of the node a network cannot do without. Pure."""
+"""Which links of the node a network cannot do without, and which ports of a switch. Pure."""
 
+from onedock.nodeside.agent.ovs_rows import Columns
+from onedock.nodeside.agent.plan.ovs import port_columns
 from onedock.reconcilers.model import Network
 from onedock.reconcilers.nic_parts import Switch, TrunkPort
 
@@ -25,3 +27,9 @@ def trunks(network: Network) -> set[tuple[str, TrunkPort]]:
     linux = [nic for nic in network.nics if nic.switch is Switch.LINUX]
     told = {(nic.bridge, TrunkPort()) for nic in linux if ("vlan_filtering", "1") in nic.bridge_options}
     return told | {(nic.bridge, nic.trunk) for nic in linux if nic.trunk is not None}
+
+
+def switch_ports(network: Network) -> dict[str, Columns]:
+    """What the rows of its ports of Open vSwitch have to say, by their names."""
+    nics = (nic for nic in network.nics if nic.switch is Switch.OPENVSWITCH)
+    return {nic.host_name: port_columns(network.vm, nic) for nic in nics}

@@ -1,4 +1,4 @@
-"""Who changes the networks of VMs, told by the kernel: nothing is polled, a notification only names VMs to look at.
+"""Who changes the networks of VMs, told by kernel and switch: nothing is polled, a notice only names VMs to look at.
 
 Sockets are opened in threads that wander between namespaces, and read in the event loop. Besides them, each VM has a
 descriptor of its namespace here: it lives on when its name is deleted, and can be given its name again.
@@ -8,15 +8,17 @@ import asyncio
 import os
 import select
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from onedock.nodeside.agent import namespaces
 from onedock.nodeside.agent.firewall.host import TABLE, owner
+from onedock.nodeside.agent.healing import needs
 from onedock.nodeside.agent.healing.notices import Notice
 from onedock.nodeside.agent.healing.subscription import Subscription, sockets_of_node, sockets_of_vm
+from onedock.nodeside.agent.healing.switch import SwitchWatch
 from onedock.nodeside.heals import Cause
-from onedock.reconcilers.model import VmId, namespace_name
+from onedock.reconcilers.model import Network, VmId, namespace_name
 
 _TABLE = TABLE[1]
 """Of nftables, in a VM's namespace its own, outside the one that all VMs share."""
@@ -34,6 +36,7 @@ class Watch:
         self._users: dict[str, set[VmId]] = defaultdict(set)
         self._names: dict[VmId, frozenset[str]] = {}
         self._vms: dict[VmId, _Watched] = {}
+        self._switch = SwitchWatch(due)
         self._host = Subscription(self._on_node, sockets_of_node())
         self._host.read()  # all links as they are now: no VM depends on them yet, so none is due
         self._host.start(self._loop)
@@ -44,13 +47,14 @@ class Watch:
         self._loop.add_reader(self._epoll.fileno(), self._on_mounts)
         self._look_at_names: asyncio.TimerHandle | None = None
 
-    def depend(self, vm: VmId, names: Iterable[str]) -> None:
-        """From now on the VM needs these links of the node, and no others."""
+    def depend(self, vm: VmId, network: Network) -> None:
+        """From now on the VM needs the links and ports of the node that this network has, and no others."""
+        self._switch.depend(vm, needs.switch_ports(network))
         for name in self._names.pop(vm, frozenset()):
             self._users[name].discard(vm)
             if not self._users[name]:
                 del self._users[name]
-        if wanted := frozenset(names):
+        if wanted := frozenset(needs.links(network)):
             self._names[vm] = wanted
             for name in wanted:
                 self._users[name].add(vm)
@@ -80,12 +84,13 @@ class Watch:
 
     def forget(self, vm: VmId) -> None:
         """Hear no more of a VM, and let go of its namespace."""
-        self.depend(vm, ())
+        self.depend(vm, Network(vm))
         if watched := self._vms.pop(vm, None):
             watched.close(self._loop)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Let go of everything."""
+        await self._switch.close()
         for vm in tuple(self._vms):
             self.forget(vm)
         if self._look_at_names is not None:

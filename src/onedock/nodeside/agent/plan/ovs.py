@@ -6,7 +6,7 @@ by others and is used as it is.
 
 from collections.abc import Iterator
 
-from onedock.nodeside.agent.ovs_rows import KIND, MASTER, OURS, Columns, OpenVswitch, vm_mark
+from onedock.nodeside.agent.ovs_rows import KIND, MAPS, MASTER, OURS, Columns, OpenVswitch, differing, vm_mark
 from onedock.nodeside.agent.plan.bridge import find_phydev, is_our_uplink
 from onedock.nodeside.agent.plan.uplink import plan_uplink
 from onedock.nodeside.agent.seen import HostLink, Seen
@@ -15,8 +15,6 @@ from onedock.reconcilers.errors import TerminalError
 from onedock.reconcilers.model import Network, Nic, VmId
 from onedock.reconcilers.nic_parts import OvsPort, Switch
 
-_MAPS = frozenset({"external_ids", "other_config"})
-"""Columns in which others may have values as well."""
 _QINQ_TAGS = 2
 
 
@@ -45,8 +43,8 @@ def plan_switch_port(vm: VmId, nic: Nic, seen: Seen, host: HostLink | None) -> I
         if host is not None and host.master not in {None, MASTER}:
             yield Unplug(host.name)
         yield _transaction(("add-port", nic.bridge, nic.host_name), _set_port(nic.host_name, columns))
-    elif differing := _differing(columns, seen.ovs.ports[nic.host_name].columns):
-        yield _transaction(_set_port(nic.host_name, differing))
+    elif changed := differing(columns, seen.ovs.ports[nic.host_name].columns):
+        yield _transaction(_set_port(nic.host_name, changed))
 
 
 def port_columns(vm: VmId, nic: Nic) -> Columns:
@@ -142,18 +140,10 @@ def _plug(name: str, bridge: str, link: HostLink | None, switch: OpenVswitch) ->
         yield _transaction(("add-port", bridge, name), ("set", "Port", name, mark))
 
 
-def _differing(want: Columns, have: Columns) -> Columns:
-    def fits(name: str) -> bool:
-        present = have.get(name, frozenset())
-        return want[name] <= present if name in _MAPS else want[name] == present
-
-    return {name: values for name, values in want.items() if not fits(name)}
-
-
 def _set_port(name: str, columns: Columns) -> tuple[str, ...]:
     words: list[str] = []
     for column, values in columns.items():
-        if column in _MAPS:
+        if column in MAPS:
             words += (_key_value(column, value) for value in sorted(values))
         else:
             words.append(f"{column}={','.join(sorted(values)) or '[]'}")
