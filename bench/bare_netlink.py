@@ -1,6 +1,6 @@
-"""A VM's network by the same netlink messages in a bare loop: no plan, no memory, no service, no notifications.
+"""A VM's network by the same netlink messages in a bare loop of pyroute2: no plan, memory, service or notifications.
 
-The looks before and after a change are part of it, as an agent that believes only what it sees has to have them.
+Only what changes something is here, as a script would say it that believes that all is as it left it.
 """
 
 import os
@@ -11,8 +11,6 @@ from typing import Any, Self
 from pyroute2 import IPRoute
 
 from onedock.nodeside.agent import namespaces
-from onedock.nodeside.agent.qdiscs import Qdiscs
-from onedock.nodeside.agent.reading import read
 from onedock.nodeside.agent.seen import vm_group
 from onedock.reconcilers.model import Network, Nic, VmId, namespace_name
 
@@ -54,7 +52,6 @@ class BareNetlink:
         name = namespace_name(network.vm)
         self._made.add(network.vm)
         namespaces.enter(self._node)
-        read(self._host, None, network, None, _no_limits)
         namespaces.create_and_enter(name)
         with IPRoute() as inner:
             inner.link("set", index=_LOOPBACK, state="up")
@@ -66,13 +63,11 @@ class BareNetlink:
                 inner.link("set", index=index, state="up")
                 for gateway in nic.gateways:
                     self._route(inner, index, nic, gateway)
-            read(self._host, inner, network, None, _no_limits)
 
     def update(self, before: Network, after: Network) -> None:
         """Replace the addresses of all NICs."""
         namespaces.enter(namespace_name(after.vm))
         with IPRoute() as inner:
-            read(self._host, inner, after, None, _no_limits)
             for old, new in zip(before.nics, after.nics, strict=True):
                 index = inner.link("get", ifname=new.name)[0]["index"]
                 for address in old.addresses:
@@ -81,7 +76,6 @@ class BareNetlink:
                     self._address(inner, "add", index, address)
                 for gateway in new.gateways:  # it went with its subnet
                     self._route(inner, index, new, gateway)
-            read(self._host, inner, after, None, _no_limits)
 
     def remove(self, network: Network) -> None:
         """Links, then the namespace."""
@@ -126,7 +120,3 @@ class BareNetlink:
             priority=priority,
             proto=_RTPROT_STATIC,
         )
-
-
-def _no_limits(*, inside: bool) -> Qdiscs:
-    raise AssertionError(f"nothing here is limited, inside: {inside}")

@@ -12,7 +12,7 @@ from onedock.nodeside.agent import steps
 from onedock.nodeside.agent.apply.host import bridge_request
 from onedock.nodeside.agent.apply.uplink import port_request, remote_request, uplink_request
 from onedock.nodeside.agent.reading.links import as_host_link
-from onedock.nodeside.agent.rtnetlink import Link
+from onedock.nodeside.agent.rtnetlink.links import Link
 from onedock.nodeside.agent.seen import BRIDGE_GROUP
 
 LOWER, BRIDGE = 5, 9

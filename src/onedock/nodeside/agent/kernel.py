@@ -1,8 +1,7 @@
 """Netlink sockets for one operation on one VM: in the agent's namespace, and in the VM's once it exists.
 
 pyroute2's synchronous classes must not be used inside an event loop, and its ``netns=`` forks; so the thread itself
-enters the VM's namespace, and keeps sockets open in the agent's own. Those of pyroute2 are opened when something has
-to be changed.
+enters the VM's namespace, and keeps sockets open in the agent's own.
 """
 
 import errno
@@ -15,7 +14,9 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from onedock.nodeside.agent import namespaces, reading
 from onedock.nodeside.agent.firewall.loaded import LOADED
-from onedock.nodeside.agent.rtnetlink import IFLA_MTU, Link, Rtnetlink
+from onedock.nodeside.agent.rtnetlink import messages
+from onedock.nodeside.agent.rtnetlink.links import IFLA_MTU, Link
+from onedock.nodeside.agent.rtnetlink.socket import Rtnetlink
 from onedock.nodeside.agent.seen import Seen, vm_group
 from onedock.nodeside.agent.steps import Scope
 from onedock.reconcilers.errors import TransientError
@@ -29,17 +30,17 @@ class Kernel:
         self.vm = vm
         self.namespace = namespace_name(vm)
         self._open = ExitStack()
-        self._look_inside: Rtnetlink | None = None
-        self._sockets: dict[bool, IPRoute] = {}
+        self._inside: Rtnetlink | None = None
+        self._host: IPRoute | None = None
         self._indices: dict[tuple[bool, str], int] = {}
 
     def __enter__(self) -> Self:
         namespaces.enter_home()
-        self._look_outside = self._open.enter_context(Rtnetlink())
+        self.outside = self._open.enter_context(Rtnetlink())
         try:
             if namespaces.exists(self.namespace):
                 namespaces.enter(self.namespace)
-                self._look_inside = self._open.enter_context(Rtnetlink())
+                self._inside = self._open.enter_context(Rtnetlink())
         except BaseException:
             self._open.close()
             raise
@@ -49,48 +50,36 @@ class Kernel:
         self._open.close()
 
     @property
-    def host(self) -> IPRoute:
-        """pyroute2's socket in the agent's namespace."""
-        if False not in self._sockets:
-            with namespaces.at_home():
-                self._sockets[False] = self._open.enter_context(IPRoute())
-        return self._sockets[False]
+    def inside(self) -> Rtnetlink:
+        """The socket in the VM's namespace. TransientError: there is none."""
+        if self._inside is None:
+            raise TransientError(f"namespace {self.namespace} vanished; try again")
+        return self._inside
 
     @property
-    def inner(self) -> IPRoute:
-        """pyroute2's socket in the VM's namespace. TransientError: there is none."""
-        self.raw(inside=True)
-        if True not in self._sockets:
-            self._sockets[True] = self._open.enter_context(IPRoute())
-        return self._sockets[True]
+    def host(self) -> IPRoute:
+        """pyroute2's socket in the agent's namespace."""
+        if self._host is None:
+            with namespaces.at_home():
+                self._host = self._open.enter_context(IPRoute())
+        return self._host
 
     def create_namespace(self) -> None:
         """Make the VM's namespace and stand in it."""
         # A bare file is left when an agent was killed between making and mounting it.
         namespaces.remove(self.namespace)
         namespaces.create_and_enter(self.namespace)
-        self._look_inside = self._open.enter_context(Rtnetlink())
-
-    def raw(self, *, inside: bool) -> Rtnetlink:
-        """The socket for messages of our own making, in the VM's namespace or in the agent's.
-
-        TransientError: there is no namespace of the VM.
-        """
-        if not inside:
-            return self._look_outside
-        if self._look_inside is None:
-            raise TransientError(f"namespace {self.namespace} vanished; try again")
-        return self._look_inside
+        self._inside = self._open.enter_context(Rtnetlink())
 
     def read(self, known: Network | None, earlier: Network | None = None) -> Seen:
         """What is there now of what ``known`` and ``earlier`` name."""
-        seen = replace(reading.read(self._look_outside, self._look_inside, known, earlier), rules=self._rules())
+        seen = replace(reading.read(self.outside, self._inside, known, earlier), rules=self._rules())
         self._indices = {(False, name): link.index for name, link in seen.host.items()}
         return seen
 
     def _rules(self) -> dict[Scope, str]:
         places: dict[Scope, AbstractContextManager[None]] = {Scope.NODE: namespaces.at_home()}
-        if self._look_inside is not None:
+        if self._inside is not None:
             places[Scope.VM] = nullcontext()
         looked = ((scope, LOADED.look(self.vm, scope, place)) for scope, place in places.items())
         return {scope: digest for scope, digest in looked if digest is not None}
@@ -98,7 +87,7 @@ class Kernel:
     def delete_links(self) -> None:
         """Delete all host sides of the VM with one message: each alone would wait for an RCU grace period."""
         try:
-            self.host.link("del", group=vm_group(self.vm))
+            self.outside.do(messages.DELETE_LINK, 0, messages.link(group=vm_group(self.vm)))
         except NetlinkError as error:
             if error.code != errno.ENODEV:
                 raise
@@ -114,10 +103,10 @@ class Kernel:
         return self._link(name, inside=False).number(IFLA_MTU)
 
     def _link(self, name: str, *, inside: bool) -> Link:
-        link = self.raw(inside=inside).link(name=name)
-        if link is None:
+        found = (self.inside if inside else self.outside).link(name=name)
+        if found is None:
             raise TransientError(f"link {name} vanished from {self.namespace if inside else 'the node'}; try again")
-        return link
+        return found
 
     def forget_indices(self) -> None:
         """A link went: another may get its name with a new index."""

@@ -13,7 +13,7 @@ from onedock.nodeside.agent.firewall.loaded import LOADED
 from onedock.nodeside.agent.kernel import Kernel
 from onedock.nodeside.agent.ovs_rows import KIND, MASTER
 from onedock.nodeside.agent.plan import is_our_bridge, is_our_uplink, is_unused, plan, plan_released_vlans
-from onedock.nodeside.agent.rtnetlink import Rtnetlink
+from onedock.nodeside.agent.rtnetlink.socket import Rtnetlink
 from onedock.nodeside.agent.seen import Seen
 from onedock.nodeside.agent.steps import Scope, Step
 from onedock.reconcilers.errors import TransientError
@@ -72,7 +72,7 @@ def release_vlans(vm: VmId, trunks: Mapping[str, Collection[TrunkPort]], ways_ou
     done: list[Step] = []
     with Kernel(vm) as kernel:
         for name, remaining in trunks.items():
-            if found := reading.read_filtering(kernel.raw(inside=False), name, ways_out):
+            if found := reading.read_filtering(kernel.outside, name, ways_out):
                 done.extend(plan_released_vlans(*found, remaining))
         for step in done:
             apply(kernel, step)

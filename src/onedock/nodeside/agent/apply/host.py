@@ -4,6 +4,7 @@ from typing import Any, assert_never
 
 from onedock.nodeside.agent import namespaces, steps
 from onedock.nodeside.agent.kernel import Kernel
+from onedock.nodeside.agent.rtnetlink import messages
 from onedock.nodeside.agent.seen import BRIDGE_GROUP
 
 
@@ -14,19 +15,23 @@ def apply_to_host(kernel: Kernel, step: steps.HostStep) -> None:
             _create_bridge(kernel, step)
         case steps.DeleteHostLink(name):
             kernel.forget_indices()
-            kernel.host.link("del", ifname=name)
+            kernel.outside.do(messages.DELETE_LINK, 0, messages.link(name))
         case steps.Label(name, alias):
-            kernel.host.link("set", ifname=name, ifalias=alias)
+            _set(kernel, messages.link(name, alias=alias))
         case steps.PlugIn(name, bridge):
-            kernel.host.link("set", ifname=name, master=kernel.index(bridge, inside=False))
+            _set(kernel, messages.link(name, master=kernel.index(bridge, inside=False)))
         case steps.Unplug(name):
-            kernel.host.link("set", ifname=name, master=0)
+            _set(kernel, messages.link(name, master=0))
         case steps.RaiseHostLink(name):
-            kernel.host.link("set", ifname=name, state="up")
+            _set(kernel, messages.link(name, up=True))
         case steps.SetHostMtu(name, mtu):
-            kernel.host.link("set", ifname=name, mtu=mtu)
+            _set(kernel, messages.link(name, mtu=mtu))
         case _:
             assert_never(step)
+
+
+def _set(kernel: Kernel, link: bytes) -> None:
+    kernel.outside.do(messages.NEW_LINK, 0, link)
 
 
 def bridge_request(step: steps.CreateBridge) -> dict[str, Any]:
@@ -41,4 +46,4 @@ def _create_bridge(kernel: Kernel, step: steps.CreateBridge) -> None:
     with namespaces.at_home():
         # The node is no IPv6 neighbour of its VMs, and takes no router advertisements from them.
         namespaces.sysctl(f"ipv6/conf/{step.name}/disable_ipv6", "1")
-    kernel.host.link("set", ifname=step.name, state="up")
+    _set(kernel, messages.link(step.name, up=True))

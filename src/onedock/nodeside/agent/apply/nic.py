@@ -5,9 +5,9 @@ from typing import assert_never
 
 from onedock.nodeside.agent import namespaces, reading, steps
 from onedock.nodeside.agent.kernel import Kernel
+from onedock.nodeside.agent.rtnetlink import messages
+from onedock.nodeside.agent.rtnetlink.socket import CREATE, EXCLUSIVE
 from onedock.nodeside.agent.seen import vm_group
-
-_IFA_F_NODAD = 0x02
 
 
 def apply_to_nic(kernel: Kernel, step: steps.NicStep) -> None:
@@ -16,19 +16,21 @@ def apply_to_nic(kernel: Kernel, step: steps.NicStep) -> None:
         case steps.CreateNamespace():
             kernel.create_namespace()
         case steps.RaiseLoopback():
-            kernel.inner.link("set", index=reading.LOOPBACK, state="up")
+            _set(kernel, messages.link(reading.LOOPBACK_NAME, up=True))
         case steps.CreateVeth():
             _create_veth(kernel, step)
         case steps.SetMac(name, mac):
-            kernel.inner.link("set", ifname=name, address=mac)
+            _set(kernel, messages.link(name, mac=mac))
         case steps.SetMtu(name, mtu):
-            kernel.inner.link("set", ifname=name, mtu=mtu)
+            _set(kernel, messages.link(name, mtu=mtu))
         case steps.RemoveAddress(name, address):
-            _address(kernel, "del", name, address)
+            what = messages.address(address, kernel.index(name, inside=True))
+            kernel.inside.do(messages.DELETE_ADDRESS, 0, what)
         case steps.AddAddress(name, address):
-            _address(kernel, "add", name, address)
+            what = messages.address(address, kernel.index(name, inside=True))
+            kernel.inside.do(messages.NEW_ADDRESS, CREATE | EXCLUSIVE, what)
         case steps.RaiseNic(name):
-            kernel.inner.link("set", ifname=name, state="up")
+            _set(kernel, messages.link(name, up=True))
         case steps.SetIpv4(name, key, value):
             namespaces.sysctl(f"ipv4/conf/{name}/{key}", str(value))
         case steps.SetIpv6(name, key, value):
@@ -37,33 +39,21 @@ def apply_to_nic(kernel: Kernel, step: steps.NicStep) -> None:
             assert_never(step)
 
 
+def _set(kernel: Kernel, link: bytes) -> None:
+    kernel.inside.do(messages.NEW_LINK, 0, link)
+
+
 def _create_veth(kernel: Kernel, step: steps.CreateVeth) -> None:
     # What a new bridge has become by its uplink is not in the step.
     mtu = kernel.mtu(step.bridge) if step.mtu is None and step.bridge is not None else step.mtu
-    optional = {} if mtu is None else {"mtu": mtu}
-    plugged = {} if step.bridge is None else {"master": kernel.index(step.bridge, inside=False)}
+    master = None if step.bridge is None else kernel.index(step.bridge, inside=False)
     # A bridge takes the lowest MAC of its ports; a high one on our side never changes it for others.
-    high = "fa" if step.mac.startswith("fe") else "fe"
+    high = ("fa" if step.mac.startswith("fe") else "fe") + step.mac[2:]
+    outer = messages.link(step.host_name, up=True, mac=high, mtu=mtu, master=master, group=vm_group(step.vm))
+    # Marked up in this message, the peer would be opened before its other side exists (ENOTCONN).
+    inner = messages.link(step.name, mac=step.mac, mtu=mtu)
     namespace = os.open(namespaces.path(kernel.namespace), os.O_RDONLY | os.O_CLOEXEC)
     try:
-        kernel.host.link(
-            "add",
-            ifname=step.host_name,
-            kind="veth",
-            group=vm_group(step.vm),
-            address=high + step.mac[2:],
-            state="up",
-            # Marked up in this message, the peer would be opened before its other side exists (ENOTCONN).
-            peer={"ifname": step.name, "address": step.mac, "net_ns_fd": namespace, **optional},
-            **optional,
-            **plugged,
-        )
+        kernel.outside.do(messages.NEW_LINK, CREATE | EXCLUSIVE, messages.veth(outer, inner, namespace))
     finally:
         os.close(namespace)
-
-
-def _address(kernel: Kernel, command: str, name: str, cidr: str) -> None:
-    address, _, prefix = cidr.partition("/")
-    flags = {"flags": _IFA_F_NODAD} if ":" in address and command == "add" else {}
-    index = kernel.index(name, inside=True)
-    kernel.inner.addr(command, index=index, address=address, prefixlen=int(prefix), **flags)

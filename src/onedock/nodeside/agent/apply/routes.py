@@ -1,10 +1,12 @@
 """Routes of the VM's namespace."""
 
-from ipaddress import ip_address
-from typing import Any, assert_never
+from typing import assert_never
 
 from onedock.nodeside.agent import steps
 from onedock.nodeside.agent.kernel import Kernel
+from onedock.nodeside.agent.rtnetlink import messages
+from onedock.nodeside.agent.rtnetlink.messages import Route
+from onedock.nodeside.agent.rtnetlink.socket import APPEND, CREATE, EXCLUSIVE
 from onedock.nodeside.agent.seen import SOURCE_PRIORITY
 
 _RTNH_F_ONLINK = 4
@@ -12,85 +14,73 @@ _RTPROT_KERNEL, _RTPROT_STATIC = 2, 4
 _SCOPE_LINK = 253
 _METRIC6 = 256
 """Of the kernel's own IPv6 routes to subnets."""
-_FAMILY = {False: 2, True: 10}
+_ANYWHERE = {False: "0.0.0.0/0", True: "::/0"}
 
 
 def apply_to_routes(kernel: Kernel, step: steps.RouteStep) -> None:
     """Do one step in the VM's namespace. Raises NetlinkError."""
     match step:
         case steps.RemoveGateway(name, gateway, metric):
-            _route(kernel, "del", name, "default", gateway, metric, onlink=False)
+            _remove(kernel, _static(kernel, name, _ANYWHERE[":" in gateway], gateway, metric))
         case steps.AddGateway(name, gateway, metric, onlink):
-            _route(kernel, "add", name, "default", gateway, metric, onlink=onlink)
+            _add(kernel, _static(kernel, name, _ANYWHERE[":" in gateway], gateway, metric, onlink=onlink))
         case steps.RemoveRoute(name, destination, gateway, metric):
-            _route(kernel, "del", name, destination, gateway, metric, onlink=False)
+            _remove(kernel, _static(kernel, name, destination, gateway, metric))
         case steps.AddRoute(name, destination, gateway, metric, onlink):
-            _route(kernel, "add", name, destination, gateway, metric, onlink=onlink)
-        case steps.AddConnected():
-            _connect(kernel, step)
+            _add(kernel, _static(kernel, name, destination, gateway, metric, onlink=onlink))
+        case steps.AddConnected(name, destination, source):
+            _connect(kernel, kernel.index(name, inside=True), destination, source)
         case steps.RemoveSourceRoute(name, table, destination, gateway):
-            _source_route(kernel, "del", name, table, destination, gateway, onlink=False)
+            _remove(kernel, _for_sources(kernel, name, table, destination, gateway))
         case steps.AddSourceRoute(name, table, destination, gateway, onlink):
-            _source_route(kernel, "add", name, table, destination, gateway, onlink=onlink)
+            _add(kernel, _for_sources(kernel, name, table, destination, gateway, onlink=onlink))
         case steps.RemoveSourceRule(source, table):
-            _source_rule(kernel, "del", source, table)
+            kernel.inside.do(messages.DELETE_RULE, 0, messages.source_rule(source, table, SOURCE_PRIORITY))
         case steps.AddSourceRule(source, table):
-            _source_rule(kernel, "add", source, table)
+            rule = messages.source_rule(source, table, SOURCE_PRIORITY)
+            kernel.inside.do(messages.NEW_RULE, CREATE | EXCLUSIVE, rule)
         case _:
             assert_never(step)
 
 
-def _route(
-    kernel: Kernel, command: str, name: str, destination: str, gateway: str, metric: int, *, onlink: bool
-) -> None:
-    kernel.inner.route(
-        command,
-        family=_FAMILY[":" in gateway],
-        dst=destination,
+def _add(kernel: Kernel, route: Route) -> None:
+    kernel.inside.do(messages.NEW_ROUTE, CREATE | EXCLUSIVE, messages.route(route))
+
+
+def _remove(kernel: Kernel, route: Route) -> None:
+    kernel.inside.do(messages.DELETE_ROUTE, 0, messages.route(route, removal=True))
+
+
+def _static(kernel: Kernel, name: str, destination: str, gateway: str, metric: int, *, onlink: bool = False) -> Route:
+    return Route(
+        destination,
+        kernel.index(name, inside=True),
+        _RTPROT_STATIC,
         gateway=gateway,
-        oif=kernel.index(name, inside=True),
-        priority=metric,
-        proto=_RTPROT_STATIC,
+        metric=metric,
         flags=_RTNH_F_ONLINK if onlink else 0,
     )
 
 
-def _connect(kernel: Kernel, step: steps.AddConnected) -> None:
+def _connect(kernel: Kernel, link: int, destination: str, source: str | None) -> None:
     """As the kernel does it: several NICs may be in one subnet."""
-    version4 = {"scope": _SCOPE_LINK, "prefsrc": step.source} if step.source is not None else {"priority": _METRIC6}
-    kernel.inner.route(
-        "append",
-        family=_FAMILY[step.source is None],
-        dst=step.destination,
-        oif=kernel.index(step.name, inside=True),
-        proto=_RTPROT_KERNEL,
-        **version4,
-    )
+    if source is not None:
+        route = Route(destination, link, _RTPROT_KERNEL, scope=_SCOPE_LINK, source=source)
+    else:
+        route = Route(destination, link, _RTPROT_KERNEL, metric=_METRIC6)
+    kernel.inside.do(messages.NEW_ROUTE, CREATE | APPEND, messages.route(route))
 
 
-def _source_route(
-    kernel: Kernel, command: str, name: str, table: int, destination: str, gateway: str, *, onlink: bool
-) -> None:
-    # Without scope, a route without gateway to neighbours would be one of the universe, which no gateway can be behind.
-    way: dict[str, Any] = {"gateway": gateway} if gateway else {"scope": _SCOPE_LINK}
-    kernel.inner.route(
-        command,
-        family=_FAMILY[":" in destination],
-        dst=destination,
-        oif=kernel.index(name, inside=True),
+def _for_sources(
+    kernel: Kernel, name: str, table: int, destination: str, gateway: str, *, onlink: bool = False
+) -> Route:
+    return Route(
+        destination,
+        kernel.index(name, inside=True),
+        _RTPROT_STATIC,
+        # A route to neighbours that is of the universe is none that a gateway can be reached by.
+        scope=0 if gateway else _SCOPE_LINK,
+        gateway=gateway,
         table=table,
-        proto=_RTPROT_STATIC,
         flags=_RTNH_F_ONLINK if onlink else 0,
-        **way,
-    )
-
-
-def _source_rule(kernel: Kernel, command: str, source: str, table: int) -> None:
-    kernel.inner.rule(
-        command,
-        family=_FAMILY[":" in source],
-        src=source,
-        src_len=ip_address(source).max_prefixlen,
-        table=table,
-        priority=SOURCE_PRIORITY,
     )

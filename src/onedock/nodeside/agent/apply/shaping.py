@@ -9,7 +9,8 @@ from onedock.nodeside.agent.seen import TokenBucket
 
 def apply_limit(kernel: Kernel, step: steps.ShapingStep) -> None:
     """Do one step on either side of a NIC. Raises NetlinkError."""
-    socket, link = kernel.raw(inside=step.inside), kernel.index(step.name, inside=step.inside)
+    socket = kernel.inside if step.inside else kernel.outside
+    link = kernel.index(step.name, inside=step.inside)
     match step:
         case steps.Shape():
             qdiscs.replace(socket, link, TokenBucket(step.rate, step.burst, step.queue, step.peak, step.peak_burst))

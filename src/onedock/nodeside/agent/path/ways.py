@@ -6,6 +6,7 @@ Reads only; with ``probe``, the VM's kernel is told to look for its gateways, wi
 import ipaddress
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 
 from pyroute2 import IPRoute
@@ -15,7 +16,6 @@ from onedock.nodeside.agent import namespaces
 from onedock.nodeside.agent.firewall import kernel, shared
 from onedock.nodeside.agent.firewall.host import is_watched
 from onedock.nodeside.agent.firewall.vm import TABLE, is_filtered
-from onedock.nodeside.agent.kernel import Kernel
 from onedock.nodeside.agent.path.links import Links
 from onedock.reconcilers.errors import TransientError
 from onedock.reconcilers.model import Network, Nic, namespace_name
@@ -39,13 +39,17 @@ def read(network: Network, *, probe: bool = False) -> VmPath:
     Takes ``INTERVAL_S`` seconds, with ``probe`` at most ``PROBE_S`` more.
     """
     try:
-        with Kernel(network.vm) as sockets:
-            inner = sockets.inner if namespaces.exists(namespace_name(network.vm)) else None
-            before = _nics(sockets.host, inner, network)
+        with ExitStack() as sockets:
+            namespaces.enter_home()
+            host, inner = sockets.enter_context(IPRoute()), None
+            if namespaces.exists(name := namespace_name(network.vm)):
+                namespaces.enter(name)
+                inner = sockets.enter_context(IPRoute())
+            before = _nics(host, inner, network)
             if probe and inner is not None:
                 _probe(inner, before)
             time.sleep(INTERVAL_S)
-            after = _nics(sockets.host, inner, network)
+            after = _nics(host, inner, network)
     except NetlinkError as error:
         raise TransientError(f"network of VM {network.vm} changes while it is read: {error}; try again") from error
     nics = tuple(_compared(old, new) for old, new in zip(before, after, strict=True))

@@ -7,14 +7,14 @@ from onedock.nodeside.agent import ovs, qdiscs
 from onedock.nodeside.agent.ovs_rows import MASTER, OURS, OpenVswitch
 from onedock.nodeside.agent.reading import shared
 from onedock.nodeside.agent.reading.dumps import dump
-from onedock.nodeside.agent.reading.inside import LOOPBACK, read_inside
+from onedock.nodeside.agent.reading.inside import LOOPBACK_NAME, read_inside
 from onedock.nodeside.agent.reading.links import Links, host_link, ports
-from onedock.nodeside.agent.rtnetlink import Rtnetlink
+from onedock.nodeside.agent.rtnetlink.socket import Rtnetlink
 from onedock.nodeside.agent.seen import HostLink, InnerLink, Seen
 from onedock.reconcilers.model import Network, Nic
 from onedock.reconcilers.nic_parts import Switch, Vxlan
 
-__all__ = ["LOOPBACK", "dump", "host_link", "ports", "read", "read_filtering"]
+__all__ = ["LOOPBACK_NAME", "dump", "host_link", "ports", "read", "read_filtering"]
 
 
 def read(host: Rtnetlink, inner: Rtnetlink | None, known: Network | None, earlier: Network | None) -> Seen:

@@ -5,25 +5,14 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from onedock.nodeside.agent.rtnetlink import (
-    GET_ADDRESS,
-    GET_ROUTE,
-    GET_RULE,
-    IFF_LOWER_UP,
-    IFLA_ADDRESS,
-    IFLA_AF_SPEC,
-    IFLA_LINK,
-    IFLA_MTU,
-    Attributes,
-    Link,
-    Rtnetlink,
-    attributes,
-    number,
-)
+from onedock.nodeside.agent.rtnetlink.attributes import Attributes, attributes, number
+from onedock.nodeside.agent.rtnetlink.links import IFF_LOWER_UP, IFLA_ADDRESS, IFLA_AF_SPEC, IFLA_LINK, IFLA_MTU, Link
+from onedock.nodeside.agent.rtnetlink.socket import GET_ADDRESS, GET_ROUTE, GET_RULE, Rtnetlink
 from onedock.nodeside.agent.seen import SOURCE_PRIORITY, SOURCE_TABLES, InnerLink, SourceRule
 
-LOOPBACK = 1
-"""Index of ``lo``, the same in every namespace."""
+LOOPBACK_NAME = "lo"
+_LOOPBACK = 1
+"""Its index, the same in every namespace."""
 
 _IFA_F_PERMANENT = 0x80
 _SCOPE_LINK = 253
@@ -90,9 +79,9 @@ def read_inside(inner: Rtnetlink) -> Inside:
         if (route := _route(answer)) is not None
     ]
     several = len(found) > 2
-    links = tuple(_inner_link(link, addresses, routes, several=several) for link in found if link.index != LOOPBACK)
+    links = tuple(_inner_link(link, addresses, routes, several=several) for link in found if link.index != _LOOPBACK)
     return Inside(
-        loopback_up=any(link.index == LOOPBACK and link.up for link in found),
+        loopback_up=any(link.index == _LOOPBACK and link.up for link in found),
         links=links,
         source_rules=_source_rules(inner) if several or any(link.source_routes for link in links) else frozenset(),
     )

@@ -5,15 +5,8 @@ import struct
 from collections.abc import Iterator
 
 from onedock.nodeside.agent.namespaces import at_home
-from onedock.nodeside.agent.rtnetlink import (
-    GET_ADDRESS,
-    GET_NEIGHBOUR,
-    GET_VLAN,
-    Rtnetlink,
-    attributes,
-    each_attribute,
-    number,
-)
+from onedock.nodeside.agent.rtnetlink.attributes import attributes, each_attribute, number
+from onedock.nodeside.agent.rtnetlink.socket import GET_ADDRESS, GET_NEIGHBOUR, GET_VLAN, Rtnetlink
 from onedock.nodeside.agent.seen import HostLink
 from onedock.nodeside.agent.steps.uplink import PortVlan
 
