@@ -1,12 +1,13 @@
 """Fixtures of the whole suite: one engine and one registry per run, and the proof that nothing is left."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import hypothesis
 import pytest
 from tests.support import engine as engines
 from tests.support import registry as registries
+from tests.support.agent import PrivateAgent
 from tests.support.engine import PrivateEngine
 from tests.support.guest.plugin import InGuest
 from tests.support.guest.reporter import WIRE, Reporter
@@ -21,6 +22,16 @@ def pytest_configure(config: pytest.Config) -> None:
     # summary, and that can fail in Python 3.11.
     hypothesis.settings.register_profile("onedock", deadline=None, derandomize=True)
     hypothesis.settings.load_profile("onedock")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Function) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failed test shows what its agents logged."""
+    report = yield
+    if report.failed and report.when != "teardown":
+        agents = [one for one in item.funcargs.values() if isinstance(one, PrivateAgent)]
+        report.sections += [(f"agent of {report.when}", agent.log_end()) for agent in agents]
+    return report
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 from tests.support.agent import PrivateAgent
-from tests.support.leaks import assert_nothing_leaked, snapshot
 from tests.support.waiting import eventually
 
 from onedock.nodeside.agent import namespaces
@@ -43,22 +42,6 @@ def nic(vm: VmId, **changes: Any) -> Nic:
         "probe": True,
     }
     return Nic(**fields | changes)
-
-
-@pytest.fixture
-def agent() -> Iterator[PrivateAgent]:
-    before = snapshot()
-    with PrivateAgent() as running:
-        yield running
-    assert_nothing_leaked(before, snapshot())
-
-
-@pytest.fixture
-async def client(agent: PrivateAgent) -> AsyncIterator[AgentClient]:
-    async with AgentClient(agent.socket) as connected:
-        yield connected
-        for vm in await connected.list_vms():
-            await connected.remove(vm)
 
 
 class Ear:

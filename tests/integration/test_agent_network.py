@@ -5,7 +5,7 @@ import json
 import os
 import socket
 import subprocess
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,6 @@ from typing import Any
 import aiohttp
 import pytest
 from tests.support.agent import PrivateAgent
-from tests.support.leaks import Traces, assert_nothing_leaked, snapshot
 
 from onedock.nodeside.remote import AgentClient
 from onedock.reconcilers.errors import NotFoundError, TerminalError, TransientError
@@ -45,24 +44,6 @@ def nic(vm: VmId, index: int = 0, **changes: Any) -> Nic:
 
 def address(vm: VmId, index: int = 0) -> str:
     return nic(vm, index).addresses[0].split("/")[0]
-
-
-@pytest.fixture
-def agent() -> Iterator[PrivateAgent]:
-    before: Traces = snapshot()
-    with PrivateAgent() as running:
-        yield running
-    assert_nothing_leaked(before, snapshot())
-
-
-@pytest.fixture
-async def client(agent: PrivateAgent) -> AsyncIterator[AgentClient]:
-    async with AgentClient(agent.socket) as connected:
-        yield connected
-        if agent.alive:
-            for vm in await connected.list_vms():
-                if 22000 <= vm < 23000:
-                    await connected.remove(vm)
 
 
 def ping(agent: PrivateAgent, vm: VmId, target: str, *, source: str | None = None) -> bool:

@@ -1,11 +1,10 @@
 """Limits of a NIC, measured with real traffic; set, changed and taken away while it runs."""
 
-from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
 from tests.support.agent import PrivateAgent
-from tests.support.plumbing import NEEDS_ROOT, address, bare_node, connected, nic, throughput
+from tests.support.plumbing import NEEDS_ROOT, address, nic, throughput
 
 from onedock.nodeside.remote import AgentClient
 from onedock.reconcilers.model import Network, VmId
@@ -16,17 +15,9 @@ pytestmark = NEEDS_ROOT
 LIMITED, FREE = VmId(220_010), VmId(220_011)
 
 
-@pytest.fixture
-def agent() -> Iterator[PrivateAgent]:
-    with bare_node() as running:
-        yield running
-
-
-@pytest.fixture
-async def client(agent: PrivateAgent) -> AsyncIterator[AgentClient]:
-    async with connected(agent) as found:
-        await found.ensure(Network(FREE, (nic(FREE),)))
-        yield found
+@pytest.fixture(autouse=True)
+async def free(client: AgentClient) -> None:
+    await client.ensure(Network(FREE, (nic(FREE),)))
 
 
 def qdiscs(agent: PrivateAgent, link: str, vm: VmId | None = None) -> list[str]:

@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from tests.support.agent import PrivateAgent
-from tests.support.plumbing import NEEDS_ROOT, bare_node, connected, nic, ping
+from tests.support.plumbing import NEEDS_ROOT, nic, ping
 from tests.support.waiting import eventually
 
 from onedock.nodeside.remote import AgentClient
@@ -45,18 +45,6 @@ WANTED = Network(
 )
 ADDRESSES = {address.partition("/")[0]: one.name for one in WANTED.nics for address in one.addresses}
 NEIGHBOUR = Network(B, (nic(B, addresses=("10.77.0.99/16", "10.99.0.1/24", "2001:db8::99/64", "fd99::1/64")),))
-
-
-@pytest.fixture
-def agent() -> Iterator[PrivateAgent]:
-    with bare_node() as running:
-        yield running
-
-
-@pytest.fixture
-async def client(agent: PrivateAgent) -> AsyncIterator[AgentClient]:
-    async with connected(agent) as found:
-        yield found
 
 
 def rules(agent: PrivateAgent) -> list[tuple[str, str]]:

@@ -1,13 +1,13 @@
 """Routes, metrics and methods of NICs; several NICs in one network; a router that advertises."""
 
 import subprocess
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 import pytest
 from tests.support.agent import PrivateAgent
-from tests.support.plumbing import NEEDS_ROOT, address, bare_node, connected, nic, ping
+from tests.support.plumbing import NEEDS_ROOT, address, nic, ping
 from tests.support.waiting import eventually
 
 from onedock.nodeside.remote import AgentClient
@@ -28,18 +28,6 @@ with socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6) as s
     sender.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
     sender.sendto(advertisement, ("ff02::1", 0, 0, socket.if_nametoindex(link)))
 """
-
-
-@pytest.fixture
-def agent() -> Iterator[PrivateAgent]:
-    with bare_node() as running:
-        yield running
-
-
-@pytest.fixture
-async def client(agent: PrivateAgent) -> AsyncIterator[AgentClient]:
-    async with connected(agent) as found:
-        yield found
 
 
 def routes(agent: PrivateAgent, *which: str) -> list[tuple[str, str | None, str, int | None]]:
@@ -199,7 +187,8 @@ async def test_what_cannot_be_put_back_is_said(agent: PrivateAgent, client: Agen
     await client.ensure(wanted)
     agent.run(["ip", "link", "del", "odt-br0"])
     await eventually(lambda: "odt-br0" in str(agent.ip("link")), what="the agent makes the bridge again")
-    agent.run(["sh", "-c", "ip link del odt-br0; ip link add odt-br0 type veth peer odt-other"])
+    at_once = "echo 'link del odt-br0\nlink add odt-br0 type veth peer odt-other' | ip -batch -"
+    agent.run(["sh", "-c", at_once])  # the agent is quick
 
     async def told() -> bool:
         seen = await client.observe(A)

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 from tests.support.agent import PrivateAgent
-from tests.support.plumbing import NEEDS_ROOT, address, bare_node, connected, nic, ping
+from tests.support.kept import KeptAgents, made_by
+from tests.support.plumbing import NEEDS_ROOT, address, connected, nic, ping
 from tests.support.waiting import eventually
 
 from onedock.nodeside.remote import AgentClient
@@ -26,14 +27,15 @@ MULTICAST = Vxlan("odt-w.7", "odt-w", 7, group="239.0.0.7", ttl=16)
 
 
 @pytest.fixture
-def agents() -> Iterator[tuple[PrivateAgent, PrivateAgent]]:
-    with bare_node() as one, bare_node() as other:
-        one.run(["ip", "link", "add", CABLE[0], "type", "veth", "peer", CABLE[1], "netns", other.netns])
-        for agent, cable, end in zip((one, other), CABLE, ENDS, strict=True):
-            agent.run(["ip", "link", "set", cable, "name", "odt-w"])
-            agent.run(["ip", "address", "add", f"{end}/24", "dev", "odt-w"])
-            agent.run(["ip", "link", "set", "odt-w", "up"])
-        yield one, other
+def agents(agent: PrivateAgent, kept_agents: KeptAgents) -> Iterator[tuple[PrivateAgent, PrivateAgent]]:
+    with kept_agents.lent() as other:
+        agent.run(["ip", "link", "add", CABLE[0], "type", "veth", "peer", CABLE[1], "netns", other.netns])
+        for node, cable, end in zip((agent, other), CABLE, ENDS, strict=True):
+            node.run(["ip", "link", "set", cable, "name", "odt-w"])
+            node.run(["ip", "address", "add", f"{end}/24", "dev", "odt-w"])
+            node.run(["ip", "link", "set", "odt-w", "up"])
+        yield agent, other
+        assert made_by(agent) == made_by(other) == [], "and when the cable goes, tunnels go with it"
 
 
 @pytest.fixture
@@ -103,6 +105,8 @@ async def test_an_uplink_is_shared_and_goes_with_the_last_vm(
     await client.ensure(Network(A, (tunnelled(A, MULTICAST, keep_bridge=True),)))
     await client.remove(A)
     assert set(links(agent)) == {"lo", "odt-w", "odt-w.7", "odt-br0"}
+    for name in ("odt-w.7", "odt-br0"):
+        agent.run(["ip", "link", "del", name])
 
 
 async def test_a_changed_network_changes_the_uplink_and_not_the_nic(

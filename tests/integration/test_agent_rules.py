@@ -2,7 +2,7 @@
 
 import asyncio
 import subprocess
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -20,19 +20,6 @@ INNER = f"one-{VM}"
 WEB = SecurityRule(100, Direction.INBOUND, Protocol.TCP, ports=((80, 80),))
 PLAIN = Nic(0, "eth0", f"one-{VM}-0", "02:00:00:03:82:0e", "odt-br0", addresses=("10.9.0.1/24",))
 FILTERED = replace(PLAIN, rules=(WEB,), spoofing=Spoofing(mac=True, ip=True))
-
-
-@pytest.fixture
-def agent() -> Iterator[PrivateAgent]:
-    with PrivateAgent() as started:
-        yield started
-
-
-@pytest.fixture
-async def client(agent: PrivateAgent) -> AsyncIterator[AgentClient]:
-    async with AgentClient(agent.socket) as connected:
-        yield connected
-        await connected.remove(VM)
 
 
 def tables(agent: PrivateAgent) -> tuple[list[str], list[str]]:

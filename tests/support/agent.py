@@ -117,6 +117,11 @@ class PrivateAgent:
             subprocess.run(["ip", "netns", "delete", self.netns], check=True, capture_output=True)
         processes.remove_tree(self.directory)
 
+    def log_end(self) -> str:
+        """The last of what it has logged, for a failed test."""
+        said = self.log.read_text(errors="replace")[-4000:] if self.log.exists() else "nothing is left of it"
+        return f"log of the agent in {self.netns}:\n{said}"
+
     def run(self, argv: Sequence[str], *, netns: str | None = None) -> str:
         """Output of a program run in the node's namespace, or another. CalledProcessError when it fails."""
         command = ["nsenter", f"--net=/run/netns/{netns or self.netns}", *argv]
