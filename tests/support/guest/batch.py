@@ -29,6 +29,10 @@ class Batch:
         self._guest = Guest(images, self.items, init=self._init)
         self._messages = self._guest.messages()
 
+    def give_up(self, why: str) -> None:
+        """There will be no guest."""
+        self._broken.append(why)
+
     def reports(self, item: pytest.Item) -> Iterator[pytest.TestReport]:
         """Those of one test as they arrive; instead of what never comes, a failure that says why."""
         for data in self._arriving(item.nodeid):
@@ -38,8 +42,8 @@ class Batch:
             if report.when == "teardown":
                 return
         lost = "the guest ended without a result of this test"
-        if self._guest is not None and not self._outcomes["lost"]:
-            lost = "\n".join([lost, *self._broken, self._guest.last_words()])
+        if not self._outcomes["lost"]:
+            lost = "\n".join([lost, *self._broken, *([self._guest.last_words()] if self._guest else [])])
         yield pytest.TestReport(item.nodeid, item.location, {}, outcome="failed", longrepr=lost, when="call")
         self._outcomes["lost"] += 1
 
