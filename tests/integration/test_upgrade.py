@@ -192,8 +192,8 @@ async def test_upgrade_and_way_back_under_load(
                     for source, daemons in (
                         (None, (cloud.agent, cloud.controller)),
                         (previous, (cloud.agent, cloud.controller)),
-                        (None, (cloud.controller,)),  # the order of docs/operations.md: releases meet for a while
-                        (None, (cloud.agent,)),
+                        (None, (cloud.agent,)),  # the order of docs/operations.md: releases meet for a while
+                        (None, (cloud.controller,)),
                         (previous, (cloud.controller,)),
                     ):
                         heard = words()

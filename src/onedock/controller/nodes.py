@@ -198,7 +198,7 @@ class Nodes:
                 on_call=partial(self._on_call, name),
             )
         )
-        agent = await self._stack.enter_async_context(AgentClient(settings.agent))
+        agent = await self._stack.enter_async_context(AgentClient(settings.agent, node=name))
         runner = Runner(engine, agent, starts=self._settings.controller.starts_per_node, on_action=self._on_action)
         node = Node(name, settings, engine, agent, runner, self._settings.containers.runtime)
         watcher = asyncio.get_running_loop().create_task(

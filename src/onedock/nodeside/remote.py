@@ -8,6 +8,7 @@ import aiohttp
 from pydantic import TypeAdapter, ValidationError
 
 from onedock.nodeside.checkup import Checkup
+from onedock.nodeside.contract import FIRST_FORM, beyond
 from onedock.nodeside.heals import Heals
 from onedock.reconcilers.errors import NotFoundError, TerminalError, TransientError
 from onedock.reconcilers.model import (
@@ -41,10 +42,15 @@ T = TypeVar("T")
 class AgentClient:
     """One node's agent: ``async with AgentClient(path) as agent``. Calls may run at the same time."""
 
-    def __init__(self, socket: Path, *, deadline_s: float = 30.0) -> None:
-        """``deadline_s`` bounds each call; what was asked may have been done nevertheless."""
+    def __init__(self, socket: Path, *, node: str = "", deadline_s: float = 30.0) -> None:
+        """``deadline_s`` bounds each call; what was asked may have been done nevertheless.
+
+        ``node`` is the name of the agent's node, for messages.
+        """
         self._socket = socket
+        self._node = node
         self._deadline_s = deadline_s
+        self._form = FIRST_FORM
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
@@ -58,7 +64,7 @@ class AgentClient:
 
     async def version(self) -> str:
         """Version of the agent's release."""
-        return str((await self._get("/health", _JSON)).get("version", ""))
+        return str((await self._health()).get("version", ""))
 
     async def observe(self, vm: VmId) -> ObservedNetwork | None:
         """See ``ports.Networks.observe``."""
@@ -68,7 +74,8 @@ class AgentClient:
             return None
 
     async def ensure(self, network: Network) -> ObservedNetwork:
-        """See ``ports.Networks.ensure``."""
+        """See ``ports.Networks.ensure``. TransientError: the agent is of a release that does not know all of it."""
+        await self._check_known(network)
         body = _NETWORK.dump_json(network)
         return self._parse(await self._call("PUT", f"/vms/{network.vm}/network", body), _OBSERVED)
 
@@ -101,7 +108,7 @@ class AgentClient:
 
     async def host_facts(self) -> HostFacts:
         """See ``ports.Metrics.host_facts``."""
-        facts = (await self._get("/health", _JSON)).get("facts")
+        facts = (await self._health()).get("facts")
         try:
             return _FACTS.validate_python(facts)
         except ValidationError as error:
@@ -118,6 +125,24 @@ class AgentClient:
     async def vm_usage(self, containers: Sequence[tuple[VmId, ContainerId, int]]) -> tuple[VmUsage, ...]:
         """See ``ports.Metrics.vm_usage``."""
         return self._parse(await self._call("POST", "/usage", _CONTAINERS.dump_json(containers)), _USAGES)
+
+    async def _health(self) -> dict[str, Any]:
+        health = await self._get("/health", _JSON)
+        form = health.get("network")
+        self._form = form if isinstance(form, int) else FIRST_FORM
+        return health
+
+    async def _check_known(self, network: Network) -> None:
+        if not beyond(network, self._form):
+            return
+        # It may be another agent by now.
+        await self._health()
+        if unknown := beyond(network, self._form):
+            where = f"node {self._node}" if self._node else f"the node of {self._socket}"
+            raise TransientError(
+                f"the agent of {where} is too old for {', '.join(unknown)};"
+                " upgrade onedock there and restart onedock-agent, nothing was changed"
+            )
 
     async def _get(self, path: str, adapter: TypeAdapter[T]) -> T:
         return self._parse(await self._call("GET", path), adapter)

@@ -15,6 +15,7 @@ from onedock.nodeside.agent.checkup import examine
 from onedock.nodeside.agent.host import HostMeter, read_facts
 from onedock.nodeside.agent.networks import NodeNetworks
 from onedock.nodeside.agent.validate import InvalidRequestError
+from onedock.nodeside.contract import FORM
 from onedock.reconcilers.errors import NotFoundError, OnedockError, TerminalError
 from onedock.reconcilers.model import ContainerId, Network, VmId, VmUsage
 
@@ -63,8 +64,8 @@ class Service:
         return application
 
     async def health(self, _: web.Request) -> web.Response:
-        """Version of the agent and facts of the node."""
-        return _json({"version": __version__, "facts": read_facts(self._root)})
+        """Version of the agent, the form of networks that it knows, and facts of the node."""
+        return _json({"version": __version__, "network": FORM, "facts": read_facts(self._root)})
 
     async def list_vms(self, _: web.Request) -> web.Response:
         """VMs with a namespace or kept state."""
