@@ -27,6 +27,8 @@ RULES = (
     SecurityRule(1, IN, Protocol.ICMP, icmp_type=8),
     SecurityRule(1, IN, Protocol.ICMP, icmp_type=8, peers=HALF),
     SecurityRule(2, IN, Protocol.ALL, peers=HALF),
+    SecurityRule(2, IN, Protocol.ALL, peers=(("10.0.0.12", "10.0.0.20"), ("172.16.0.0", "192.167.255.255"))),
+    SecurityRule(2, IN, Protocol.ALL, peers=(("10.0.0.0", "10.0.0.15"),)),
     SecurityRule(2, OUT, Protocol.ICMPV6),
     SecurityRule(2, OUT, Protocol.ICMPV6, peers=(("fd00::", "ffff::"),)),
     SecurityRule(2, OUT, Protocol.IPSEC),

@@ -3,6 +3,7 @@
 import socket
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
@@ -98,10 +99,13 @@ class FilteredVm:
         return vm_ruleset(network), host_ruleset(network)
 
     def hits(self) -> dict[str, int]:
-        """Packets by counter: ``in.dropped``, ``mac``…"""
+        """Packets by counter, ``in.dropped``, ``mac``…, all rules of a group together."""
         found = inside(self.vm, partial(kernel.counters, (("inet", "onedock"), ("netdev", "onedock"))))
         found += inside(self.node, partial(shared.counters, self.number, [self.nic()]))
-        return {hit.rule: hit.packets for hit in found}
+        summed = Counter[str]()
+        for hit in found:
+            summed[hit.rule] += hit.packets
+        return dict(summed)
 
     def route_everything(self) -> None:
         """Send all packets for elsewhere to the neighbour, without asking who that is."""

@@ -36,8 +36,23 @@ LIMITED = replace(GOOD, host=replace(GOOD.host, queue=Queue("tbf", dropped=3, ov
 FILTERED = replace(
     GOOD,
     nic=replace(NIC, rules=()),
-    rules=(RuleHits("in.group-100", 12, 1200), RuleHits("in.dropped", 3, 180)),
+    rules=(
+        RuleHits("in.established", 900, 5_000_000),
+        RuleHits("in.dropped", 3, 180),
+        RuleHits("in.group-100", 0, 0, words="icmp type 8 from anybody"),
+        RuleHits("in.group-100", 12, 1200, words="tcp 22,8000-8080 from 10.0.0.0/24, 10.7.0.1-10.7.0.200"),
+        RuleHits("in.group-100", 14, 1400, words="udp 53 from anybody"),
+        RuleHits("out.group-7", 0, 0, words="tcp to anybody"),
+        RuleHits("out.group-7", 0, 0, words="udp to anybody"),
+    ),
     forged=(RuleHits("mac", 0, 0), RuleHits("arp", 2, 84)),
+)
+HITS = (
+    "security groups  in.established 900 (5.0 MB), in.dropped 3 (180 B)\n",
+    "in, group 100: udp 53 from anybody  14 (1.4 kB)\n",
+    "in, group 100: tcp 22,8000-8080 from 10.0.0.0/24, 10.7.0.1-10.7.0.200  12 (1.2 kB)\n",
+    "in, group 100: 1 rule not hit yet\n",
+    "out, group 7: 2 rules not hit yet\n",
 )
 UNPLUGGED = replace(GOOD, host=replace(GOOD.host, master=""))
 NOWHERE = replace(GOOD, nic=replace(NIC, phydev=None), device=None)
@@ -52,7 +67,7 @@ VIEWS: dict[str, tuple[Any, tuple[str, ...]]] = {
     "vlan": (view(VLAN), ("ens3.10 up", "physical device  ens3 up")),
     "vxlan": (view(replace(VXLAN, uplink_to="VXLAN 10, group 239.0.0.10")), ("VXLAN 10, group 239.0.0.10",)),
     "limited": (view(LIMITED), ("queue tbf: 120 delayed, 3 dropped, 2.5 MB wait",)),
-    "filtered": (view(FILTERED), ("in.group-100 12 (1.2 kB)", "dropped: arp 2 (84 B)")),
+    "filtered": (view(FILTERED), (*HITS, "dropped: arp 2 (84 B)")),
     "unplugged": (view(UNPLUGGED), ("VM 42 eth0: one-42-0 is unplugged from br0; the agent puts", "✘ host side", "←")),
     "nowhere": (view(NOWHERE), ("none, no uplink: node only",)),
     "leased": (view(LEASED), ("leased 10.77.0.10/24 from 10.77.0.2",)),

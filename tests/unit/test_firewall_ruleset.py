@@ -101,7 +101,6 @@ def test_the_stateful_table() -> None:
                 }
             },
             {"mangle": {"key": flow, "value": seal}},
-            {"counter": "eth0.in.group-101"},
             {"accept": None},
         ],
         [{"counter": "eth0.in.dropped"}, {"drop": None}],
@@ -113,7 +112,11 @@ def test_the_stateful_table() -> None:
             "name": "in-eth0-101-proto-port",
             "type": ["inet_proto", "inet_service"],
             "flags": ["interval"],
-            "elem": [{"concat": [6, 80]}, {"concat": [6, {"range": [443, 444]}]}],
+            "stmt": [{"counter": None}],
+            "elem": [
+                {"elem": {"val": {"concat": [6, 80]}, "comment": "tcp 80,443-444 from anybody"}},
+                {"elem": {"val": {"concat": [6, {"range": [443, 444]}]}, "comment": "tcp 80,443-444 from anybody"}},
+            ],
         }
     ]
     assert len(chain(found, "out-eth0")) == 2, "nothing is dropped on the way out"
@@ -156,11 +159,15 @@ def test_overlapping_rules_of_one_group_share_elements_and_groups_share_none() -
         SecurityRule(2, IN, Protocol.ICMP, peers=(("10.0.0.5", "10.0.0.5"), ("fd00::1", "fd00::1"))),
         SecurityRule(2, IN, Protocol.IPSEC),
     )
-    found = {one["name"]: one["elem"] for one in commands(vm_ruleset(of(PLAIN, rules=rules)), "set")}
+    sets = commands(vm_ruleset(of(PLAIN, rules=rules)), "set")
+    found = {one["name"]: [element["elem"]["val"] for element in one["elem"]] for one in sets}
+    first, second = "tcp 1-100 from 10.0.0.0-10.0.0.9", "tcp 50-200 from 10.0.0.5-10.0.0.9"
+    assert [element["elem"]["comment"] for element in sets[0]["elem"]] == [first, first, second]
     assert found == {
         "in-eth0-1-proto-net4-port": [
             {"concat": [6, {"range": ["10.0.0.0", "10.0.0.4"]}, {"range": [1, 100]}]},
-            {"concat": [6, {"range": ["10.0.0.5", "10.0.0.9"]}, {"range": [1, 200]}]},
+            {"concat": [6, {"range": ["10.0.0.5", "10.0.0.9"]}, {"range": [1, 100]}]},
+            {"concat": [6, {"range": ["10.0.0.5", "10.0.0.9"]}, {"range": [101, 200]}]},
         ],
         "in-eth0-2-proto-net4-port": [{"concat": [6, "10.0.0.5", {"range": [50, 60]}]}],
         "in-eth0-2-proto-net6-port": [{"concat": [6, "fd00::1", {"range": [50, 60]}]}],

@@ -1,6 +1,8 @@
 """The way of a VM's frames for people. Pure: from the API's JSON to rich renderables."""
 
 from collections.abc import Iterator
+from itertools import groupby
+from operator import itemgetter
 
 from rich.console import RenderableType
 from rich.text import Text
@@ -37,7 +39,9 @@ def ways(answer: Json) -> RenderableType:
     for nic in answer["nics"]:
         branch = tree.add(_title(nic))
         for hop, text in _hops(nic):
-            branch.add(_marked(nic, hop, text))
+            place = branch.add(_marked(nic, hop, text))
+            for rule in _rules(nic["rules"] or []) if hop == "security groups" else ():
+                place.add(Text(rule))
     return tree
 
 
@@ -59,7 +63,7 @@ def _hops(nic: Json) -> Iterator[tuple[str, str]]:
     wanted = nic["nic"]
     yield "container", f"{_link(nic['inside'], wanted['name'])}{_addresses(nic)}"
     if nic["rules"] is not None:
-        hits = _hits([one for one in nic["rules"] if one["packets"]])
+        hits = _hits([one for one in nic["rules"] if one["packets"] and not one["words"]])
         yield "security groups", hits or ("nothing has come by yet" if nic["rules"] else "no rules are loaded")
     yield "host side", _link(nic["host"], wanted["host_name"])
     if nic["forged"] is not None:
@@ -124,6 +128,18 @@ def _gateways(nic: Json) -> str:
         state = "not spoken to yet" if neighbour is None else f"{neighbour['state']} {neighbour['mac']}".strip()
         texts.append(f"{gateway} {state}")
     return ", ".join(texts)
+
+
+def _rules(hits: list[Json]) -> Iterator[str]:
+    """What the rules of groups let through, the busiest ones first; those that nothing has hit are only counted."""
+    for name, some in groupby((one for one in hits if one["words"]), key=itemgetter("rule")):
+        way, _, group = name.partition(".group-")
+        rules = sorted(some, key=lambda one: -one["packets"])
+        hit = [one for one in rules if one["packets"]]
+        for one in hit:
+            yield f"{way}, group {group}: {one['words']}  {one['packets']} ({_bytes(one['bytes'])})"
+        if idle := len(rules) - len(hit):
+            yield f"{way}, group {group}: {idle} rule{'' if idle == 1 else 's'} not hit yet"
 
 
 def _hits(hits: list[Json]) -> str:

@@ -76,9 +76,12 @@ class RuleHits:
     rule: str
     """``in.group-100``, ``out.dropped``; of the spoofing filter what was forged: ``mac``, ``ip``…"""
     packets: int
+    """Of a group's rule, those that began a flow."""
     bytes: int
     lately: int = 0
     """Packets within ``VmPath.interval_s``."""
+    words: str = ""
+    """Which rule of the group: ``tcp 22,8000-8080 from 10.0.0.0/24``."""
 
 
 @dataclass(frozen=True, slots=True)

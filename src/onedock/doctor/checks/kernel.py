@@ -6,7 +6,7 @@ from onedock.doctor.facts import Facts
 from onedock.doctor.finding import Finding, error, warning
 
 _PROGRAMS = {
-    "nft": ("security groups, spoofing filters and the limits of what VMs send are refused", "nftables"),
+    "nft": ("rules cannot be shown, and a FORWARD chain that drops is not found", "nftables"),
     "udhcpc": ("NICs with METHOD=dhcp get no address", "udhcpc, or busybox with that applet"),
 }
 

@@ -17,7 +17,6 @@ from onedock.nodeside.agent.dhcp.client import find_program
 from onedock.nodeside.agent.firewall import kernel
 from onedock.nodeside.agent.firewall.ruleset import guard_of_loopback
 from onedock.nodeside.checkup import Checkup
-from onedock.reconcilers.errors import TerminalError
 
 _MODULES = ("veth", "bridge")
 _PROGRAM_S = 5.0
@@ -50,10 +49,9 @@ def _missing_programs() -> Iterator[str]:
 
 
 def _guards_raw_frames() -> bool:
-    """True without nft, too: then that is what is missing."""
-    with contextlib.suppress(TerminalError):
+    with contextlib.suppress(OSError):
         return kernel.takes(guard_of_loopback())
-    return True
+    return False  # the kernel has no nftables at all
 
 
 def drops_forwarded(chains: str) -> bool:

@@ -17,6 +17,11 @@ def attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
         data = data[(length + 3) & ~3 :]
 
 
+def without(data: bytes, kind: int) -> bytes:
+    """The same row of attributes, but none of this type."""
+    return b"".join(attribute(one, value) for one, value in attributes(data) if one != kind)
+
+
 def attribute(kind: int, value: bytes | str | int) -> bytes:
     """One attribute; of text with its end, of a number with 32 bits, as nftables has most of them."""
     match value:

@@ -133,6 +133,8 @@ def _set(
         key = attribute(4, key_type) + attribute(5, kinds[0].size)
     order = bytes([0, 4]) + struct.pack("=I", _BIG if kinds[0].in_network_order else _LITTLE)
     more = [attribute(3, flags), key, nested(9, description), attribute(10, number), attribute(13, order)]
+    if "stmt" in values:
+        more.append(nested(17, attribute(1, "counter"), nested(2, _count({}))))
     yield Message(_NEW["set"], _CREATE, family, place + b"".join(more), about)
     for first in range(0, len(elements), _ELEMENTS_AT_ONCE):
         some = elements[first : first + _ELEMENTS_AT_ONCE]
@@ -140,13 +142,25 @@ def _set(
 
 
 def _elements(kinds: list[Kind], members: list[Any], *, interval: bool) -> list[tuple[bytes, ...]]:
-    """Keys, with their ends where a set has ranges."""
+    """Keys, with their ends where a set has ranges, and what else the elements have."""
+    split = [member["elem"] if isinstance(member, dict) and "elem" in member else {"val": member} for member in members]
     if len(kinds) > 1:
-        return [_concatenated(kinds, member["concat"], interval=interval) for member in members]
+        return [(*_concatenated(kinds, one["val"]["concat"], interval=interval), _attached(one)) for one in split]
     (kind,) = kinds
     if not interval:
-        return [(_key(1, kind.write(member)),) for member in members]
-    return list(_tree(sorted((first, last, kind.size) for first, last in (_ends(kind, one) for one in members))))
+        return [(_key(1, kind.write(one["val"])), _attached(one)) for one in split]
+    return list(_tree(kind.size, sorted((*_ends(kind, one["val"]), _attached(one)) for one in split)))
+
+
+def _attached(element: dict[str, Any]) -> bytes:
+    """A comment, and what its counter begins with."""
+    attached = b""
+    if "comment" in element:
+        comment = element["comment"].encode() + b"\0"
+        attached += attribute(6, bytes([0, len(comment)]) + comment)
+    if "counter" in element:
+        attached += nested(7, attribute(1, "counter"), nested(2, _count(element["counter"])))
+    return attached
 
 
 def _concatenated(kinds: list[Kind], parts: list[Any], *, interval: bool) -> tuple[bytes, ...]:
@@ -155,10 +169,10 @@ def _concatenated(kinds: list[Kind], parts: list[Any], *, interval: bool) -> tup
     return (_key(1, first), _key(10, last)) if interval else (_key(1, first),)
 
 
-def _tree(ranges: list[tuple[bytes, bytes, int]]) -> Iterator[tuple[bytes, ...]]:
+def _tree(size: int, ranges: list[tuple[bytes, bytes, bytes]]) -> Iterator[tuple[bytes, ...]]:
     """Without concatenation, a range is its first value, and as another element the one after its last."""
-    for first, last, size in ranges:
-        yield (_key(1, first),)
+    for first, last, attached in ranges:
+        yield _key(1, first), attached
         after = int.from_bytes(last) + 1
         if after < 256**size:
             yield _key(1, after.to_bytes(size)), attribute(3, _END_OF_INTERVAL)

@@ -64,9 +64,14 @@ class Document:
         """A chain that rules lead to."""
         self._add("chain", name=name)
 
-    def add_set(self, name: str, kind: list[str], elements: list[Any], *flags: str) -> None:
-        """A named set of values of one type, or of several side by side; without elements, nothing is in it."""
+    def add_set(self, name: str, kind: list[str], elements: list[Any], *flags: str, counted: bool = False) -> None:
+        """A named set of values of one type, or of several side by side; without elements, nothing is in it.
+
+        ``counted``: each element counts the packets that were found to be it.
+        """
         optional: Expression = {"flags": list(flags)} if flags else {}
+        if counted:
+            optional["stmt"] = [{"counter": None}]
         if elements:
             optional["elem"] = elements
         self._add("set", name=name, type=kind if len(kind) > 1 else kind[0], **optional)

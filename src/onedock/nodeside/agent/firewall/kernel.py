@@ -3,17 +3,17 @@
 import errno
 import hashlib
 import json
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from typing import TypeVar
 
 import structlog
 
 from onedock.nodeside.agent.firewall import nfnetlink
-from onedock.nodeside.agent.firewall.attributes import attributes
+from onedock.nodeside.agent.firewall.attributes import attributes, without
 from onedock.nodeside.agent.firewall.batch import messages
 from onedock.nodeside.agent.firewall.document import Ruleset, Table, text
+from onedock.nodeside.agent.firewall.hits import Hits, go_on, of_counter, of_elements, together
 from onedock.nodeside.agent.firewall.nfnetlink import Interrupted, Nftables
 from onedock.reconcilers.errors import TransientError
 
@@ -25,32 +25,21 @@ T = TypeVar("T")
 _TABLE = 1
 _CHAIN, _CHAIN_OF_RULE = 3, 2
 _SET_NAME, _ELEMENTS = 2, 3
-_OBJECT_NAME, _OBJECT_DATA, _BYTES, _PACKETS = 2, 4, 1, 2
+_COUNTER_OF_ELEMENT = 7
 
 _ATTEMPTS = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Hits:
-    """A counter: packets since the rules were loaded last."""
-
-    nic: str
-    """``eth0`` for what the VM's namespace counts, ``one-7-0`` for the node's side."""
-    rule: str
-    """``in.group-100``, ``out.dropped``, ``mac``…"""
-    packets: int
-    bytes: int
-
-
 def load(ruleset: Ruleset) -> str:
-    """Replace the tables; established flows go on. Returns the fingerprint.
+    """Replace the tables; established flows go on, and counters of what stays. Returns the fingerprint.
 
     Raises TransientError: a NIC is gone or somebody else changes the rules.
     """
-    problem = transact(ruleset.text)
+    before = counters(ruleset.tables)
+    problem = transact(ruleset.text, before)
     if problem is not None and problem.errno == errno.EOPNOTSUPP and ruleset.unguarded is not None:
         _warn(str(problem))
-        problem = transact(ruleset.unguarded)
+        problem = transact(ruleset.unguarded, before)
     return proven(problem, fingerprint(ruleset.tables))
 
 
@@ -92,13 +81,9 @@ def fingerprint(tables: Iterable[Table]) -> str | None:
 
 
 def counters(tables: Iterable[Table]) -> tuple[Hits, ...]:
-    """All counters, in the order of the rules. Absent tables have none. Raises TransientError."""
+    """Counters in the order of the rules, then the rules of groups by name. Absent tables have none. Raises TransientError."""
     tables = tuple(tables)
-    return undisturbed(
-        lambda kernel: tuple(
-            hits(one) for family, name in tables for one in kernel.dump(nfnetlink.GET_OBJECT, family, {_TABLE: name})
-        )
-    )
+    return undisturbed(lambda kernel: together(hit for table in tables for hit in _hits(kernel, table)))
 
 
 def undisturbed(read: Callable[[Nftables], T]) -> T:
@@ -110,6 +95,16 @@ def undisturbed(read: Callable[[Nftables], T]) -> T:
             except (Interrupted, FileNotFoundError):
                 continue
     raise TransientError("rules change while they are read: something else on the node changes nftables; try again")
+
+
+def _hits(kernel: Nftables, table: Table) -> Iterator[Hits]:
+    family, name = table
+    if head(kernel, table) is None:
+        return
+    yield from map(of_counter, kernel.dump(nfnetlink.GET_OBJECT, family, {_TABLE: name}))
+    sets = [_text(dict(attributes(one))[_SET_NAME]) for one in kernel.dump(nfnetlink.GET_SET, family, {_TABLE: name})]
+    rules = [hit for one in sets for hit in of_elements(one, _elements(kernel, table, one))]
+    yield from sorted(rules, key=lambda hit: hit.key)
 
 
 def _contents(kernel: Nftables, table: Table) -> list[bytes]:
@@ -130,15 +125,19 @@ def _contents(kernel: Nftables, table: Table) -> list[bytes]:
 
 
 def elements(kernel: Nftables, table: Table, name: str) -> list[bytes]:
-    """What is in a set. Sorted: a growing hash table changes their order by itself."""
+    """What is in a set, without what it counts. Sorted: a growing hash table changes their order by itself."""
+    return sorted(without(one, _COUNTER_OF_ELEMENT) for one in _elements(kernel, table, name))
+
+
+def _elements(kernel: Nftables, table: Table, name: str) -> list[bytes]:
     lists = kernel.dump(nfnetlink.GET_ELEMENTS, table[0], {_TABLE: table[1], _SET_NAME: name})
-    return sorted(
+    return [
         element
         for part in lists
         for kind, value in attributes(part)
         if kind == _ELEMENTS
         for _, element in attributes(value)
-    )
+    ]
 
 
 def head(kernel: Nftables, table: Table) -> bytes | None:
@@ -148,14 +147,6 @@ def head(kernel: Nftables, table: Table) -> bytes | None:
         return kernel.get(nfnetlink.GET_TABLE, family, {_TABLE: name})
     except FileNotFoundError:
         return None
-
-
-def hits(data: bytes) -> Hits:
-    """A counter by what the kernel says of it."""
-    values = dict(attributes(data))
-    counts = dict(attributes(values[_OBJECT_DATA]))
-    nic, _, rule = _text(values[_OBJECT_NAME]).partition(".")
-    return Hits(nic, rule, int.from_bytes(counts[_PACKETS]), int.from_bytes(counts[_BYTES]))
 
 
 def digest(parts: list[list[bytes]]) -> str | None:
@@ -171,8 +162,12 @@ def _text(value: bytes) -> str:
     return value.rstrip(b"\0").decode()
 
 
-def transact(text: str, *, keep: bool = True) -> OSError | None:
-    """Do all that the commands say, or nothing; without ``keep``, only try. Returns the first reason against it."""
-    changes = messages(json.loads(text)["nftables"])
+def transact(text: str, before: Iterable[Hits] = (), *, keep: bool = True) -> OSError | None:
+    """Do all that the commands say, or nothing; without ``keep``, only try. Returns the first reason against it.
+
+    What is counted goes on from ``before``.
+    """
+    commands = json.loads(text)["nftables"]
+    go_on(commands, before)
     with Nftables() as kernel:
-        return kernel.transact(changes, keep=keep)
+        return kernel.transact(messages(commands), keep=keep)

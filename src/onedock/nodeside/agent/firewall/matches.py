@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from onedock.nodeside.agent.firewall.document import Expression, field, meta
-from onedock.nodeside.agent.firewall.intervals import Box, Range, disjoint
+from onedock.nodeside.agent.firewall.intervals import Box, Owned, Range, disjoint
+from onedock.nodeside.agent.firewall.words import in_words
 from onedock.reconcilers.errors import TerminalError
 from onedock.reconcilers.nic_parts import Direction, Protocol, SecurityRule
 
@@ -35,8 +36,8 @@ class Matches:
 
     fields: tuple[str, ...]
     """Keys of ``_TYPES``, at least one."""
-    boxes: tuple[Box, ...]
-    """Disjoint."""
+    boxes: tuple[tuple[Box, str], ...]
+    """Disjoint; each with the words of the first rule that it is in, which is the one whose hits it counts."""
 
     @property
     def kind(self) -> list[str]:
@@ -46,7 +47,7 @@ class Matches:
     @property
     def flags(self) -> list[str]:
         """Of the set: without ranges it is a hash table, which is filled and searched faster."""
-        return ["interval"] if any(first != last for box in self.boxes for first, last in box) else []
+        return ["interval"] if any(first != last for box, _ in self.boxes for first, last in box) else []
 
     def key(self, direction: Direction) -> Expression:
         """What is looked up in the set: of the packet's two addresses, that of the other side."""
@@ -55,7 +56,7 @@ class Matches:
 
     def elements(self) -> list[Any]:
         """The elements of the set."""
-        return [self._element(box) for box in self.boxes]
+        return [{"elem": {"val": self._element(box), "comment": words}} for box, words in self.boxes]
 
     def _element(self, box: Box) -> Any:
         parts = [_range(name, ends) for name, ends in zip(self.fields, box, strict=True)]
@@ -67,14 +68,19 @@ def matches(rules: Iterable[SecurityRule]) -> tuple[Matches, ...]:
 
     Raises TerminalError when that is too much for the kernel.
     """
-    boxes = defaultdict[tuple[str, ...], list[Box]](list)
-    for rule in rules:
+    rules = tuple(rules)
+    boxes = defaultdict[tuple[str, ...], list[Owned]](list)
+    for number, rule in enumerate(rules):
         for names, box in _boxes(rule):
-            boxes[names].append(box)
-    return tuple(Matches(names, _cut(some)) for names, some in sorted(boxes.items()))
+            boxes[names].append((box, number))
+    words = [in_words(rule) for rule in rules]
+    return tuple(
+        Matches(names, tuple((box, words[number]) for box, number in _cut(some)))
+        for names, some in sorted(boxes.items())
+    )
 
 
-def _cut(boxes: Iterable[Box]) -> tuple[Box, ...]:
+def _cut(boxes: Iterable[Owned]) -> tuple[Owned, ...]:
     cut = disjoint(boxes)
     if len(cut) > MOST_ELEMENTS:
         raise TerminalError(

@@ -12,8 +12,9 @@ from threading import Lock
 from onedock.nodeside.agent.firewall import nfnetlink
 from onedock.nodeside.agent.firewall.attributes import attributes
 from onedock.nodeside.agent.firewall.document import Document, Part, Ruleset, preceded, text
+from onedock.nodeside.agent.firewall.hits import Hits, of_counter
 from onedock.nodeside.agent.firewall.host import CHAINS, COUNTERS, SETS, TABLE, chain_name, nothing_of, owner
-from onedock.nodeside.agent.firewall.kernel import Hits, digest, elements, head, hits, proven, transact, undisturbed
+from onedock.nodeside.agent.firewall.kernel import digest, elements, head, proven, transact, undisturbed
 from onedock.nodeside.agent.firewall.nfnetlink import Nftables
 from onedock.reconcilers.errors import TransientError
 from onedock.reconcilers.model import Nic, VmId
@@ -124,7 +125,7 @@ def _hits(kernel: Nftables, vm: VmId, nic: Nic) -> Iterator[Hits]:
         name = f"{chain_name(vm, nic.index)}.{rule}"
         with suppress(FileNotFoundError):
             wanted: dict[int, str | bytes] = {_TABLE: _NAME, _OBJECT_NAME: name, _OBJECT_TYPE: _COUNTER}
-            yield replace(hits(kernel.get(nfnetlink.GET_OBJECT, _FAMILY, wanted)), nic=nic.host_name)
+            yield replace(of_counter(kernel.get(nfnetlink.GET_OBJECT, _FAMILY, wanted)), nic=nic.host_name)
 
 
 def _names(kernel: Nftables) -> list[str]:

@@ -151,16 +151,14 @@ def _seal(nic: Nic, direction: Direction) -> int:
 
 
 def _groups(table: Document, chain: str, nic: Nic, direction: Direction) -> None:
-    """One counter for each group, so that it is seen which one let packets through."""
-    way = _WAYS[direction]
+    """Elements count, so that it is seen which rule of which group let packets through."""
     remember = set_to(_FLOW, _seal(nic, direction))
     rules = sorted((rule for rule in nic.rules or () if rule.direction is direction), key=_group)
     for group, some in groupby(rules, key=_group):
         for one in matches(some):
             name = "-".join([chain, str(group), *one.fields])
-            table.add_set(name, one.kind, one.elements(), *one.flags)
-            admitted = [is_(one.key(direction), f"@{name}"), remember]
-            table.rule(chain, *admitted, ACCEPT, count=f"{nic.name}.{way}.group-{group}")
+            table.add_set(name, one.kind, one.elements(), *one.flags, counted=True)
+            table.rule(chain, is_(one.key(direction), f"@{name}"), remember, ACCEPT)
 
 
 def _group(rule: SecurityRule) -> int:

@@ -14,6 +14,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from onedock.nodeside.agent import namespaces
 from onedock.nodeside.agent.firewall import kernel, shared
+from onedock.nodeside.agent.firewall.hits import Hits
 from onedock.nodeside.agent.firewall.host import is_watched
 from onedock.nodeside.agent.firewall.vm import TABLE, is_filtered
 from onedock.nodeside.agent.path.links import Links
@@ -72,8 +73,8 @@ def _nics(host: IPRoute, inner: IPRoute | None, network: Network) -> tuple[NicPa
     )
 
 
-def _hits(link: str, all_hits: Iterable[kernel.Hits]) -> tuple[RuleHits, ...]:
-    return tuple(RuleHits(hit.rule, hit.packets, hit.bytes) for hit in all_hits if hit.nic == link)
+def _hits(link: str, all_hits: Iterable[Hits]) -> tuple[RuleHits, ...]:
+    return tuple(RuleHits(hit.rule, hit.packets, hit.bytes, words=hit.words) for hit in all_hits if hit.nic == link)
 
 
 def _nic(nic: Nic, outside: Links, inside: Links | None) -> NicPath:
@@ -158,8 +159,8 @@ def _with_losses(before: PathLink | None, after: PathLink | None) -> PathLink | 
 def _with_hits(before: tuple[RuleHits, ...] | None, after: tuple[RuleHits, ...] | None) -> tuple[RuleHits, ...] | None:
     if before is None or after is None:
         return after
-    packets = {hit.rule: hit.packets for hit in before}
-    return tuple(replace(hit, lately=max(0, hit.packets - packets.get(hit.rule, 0))) for hit in after)
+    packets = {(hit.rule, hit.words): hit.packets for hit in before}
+    return tuple(replace(hit, lately=max(0, hit.packets - packets.get((hit.rule, hit.words), 0))) for hit in after)
 
 
 def _lost(link: PathLink) -> int:
