@@ -4,11 +4,11 @@ Ownership is the link group: the kernel sets it in the message that creates a li
 a link of ours unmarked. The ``ifalias`` says the same to people, but can only be set afterwards.
 """
 
-import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from onedock.nodeside.agent.ovs_rows import OpenVswitch
+from onedock.nodeside.agent.parsed import ip_address, ip_interface
 from onedock.nodeside.agent.steps.rules import Scope
 from onedock.nodeside.agent.steps.uplink import PortVlan
 from onedock.reconcilers.model import Nic, VmId
@@ -150,12 +150,12 @@ class Seen:
 
 def canonical_address(address: str) -> str:
     """The spelling of a CIDR string that the kernel's answers have."""
-    return str(ipaddress.ip_interface(address))
+    return str(ip_interface(address))
 
 
 def canonical_gateway(gateway: str) -> str:
     """The spelling of an address that the kernel's answers have."""
-    return str(ipaddress.ip_address(gateway))
+    return str(ip_address(gateway))
 
 
 def metric(nic: Nic, address: str) -> int:

@@ -1,8 +1,8 @@
 """Both sides of a NIC, and its addresses."""
 
-import ipaddress
 from collections.abc import Iterator
 
+from onedock.nodeside.agent.parsed import ip_interface
 from onedock.nodeside.agent.plan.methods import NEW
 from onedock.nodeside.agent.seen import HostLink, InnerLink, Seen, canonical_address, vm_alias
 from onedock.nodeside.agent.steps import (
@@ -97,7 +97,7 @@ def _by_subnet(addresses: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
     """Addresses by IPv4 subnet. The kernel orders IPv6 in its own way: there, each is a group of its own."""
     groups: dict[str, tuple[str, ...]] = {}
     for address in addresses:
-        parsed = ipaddress.ip_interface(address)
+        parsed = ip_interface(address)
         key = str(parsed.network) if parsed.version == 4 else address
         groups[key] = (*groups.get(key, ()), address)
     return groups

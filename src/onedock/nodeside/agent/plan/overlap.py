@@ -5,9 +5,9 @@ everything to a subnet by one NIC, whatever its source.
 """
 
 from collections.abc import Iterator, Set
-from ipaddress import ip_address, ip_interface, ip_network
 from itertools import combinations
 
+from onedock.nodeside.agent.parsed import ip_address, ip_interface, ip_network
 from onedock.nodeside.agent.seen import SOURCE_TABLES, InnerLink, Seen, SourceRoute, canonical_gateway
 from onedock.nodeside.agent.steps import (
     AddSourceRoute,

@@ -1,8 +1,8 @@
 """Routes of a NIC: to its own subnets, static ones, and the default ones."""
 
-import ipaddress
 from collections.abc import Iterator
 
+from onedock.nodeside.agent.parsed import ip_address, ip_interface, ip_network
 from onedock.nodeside.agent.plan.nic import plan_addresses
 from onedock.nodeside.agent.seen import InnerLink, canonical_gateway, metric
 from onedock.nodeside.agent.steps import (
@@ -35,10 +35,10 @@ def plan_routes(nic: Nic, inner: InnerLink) -> Iterator[Step]:
     for destination, gateway, number in inner.routes:
         if (destination, gateway, number) not in routes and not _is_guests(nic, gateway):
             yield RemoveRoute(nic.name, destination, gateway, number)
-    subnets = [ipaddress.ip_interface(address).network for address in nic.addresses]
+    subnets = [ip_interface(address).network for address in nic.addresses]
 
     def onlink(gateway: str) -> bool:
-        return not any(ipaddress.ip_address(gateway) in subnet for subnet in subnets)
+        return not any(ip_address(gateway) in subnet for subnet in subnets)
 
     for destination, gateway, number in sorted(routes - set(inner.routes)):
         yield AddRoute(nic.name, destination, gateway, number, onlink(gateway))
@@ -56,7 +56,7 @@ def _plan_connected(nic: Nic, inner: InnerLink) -> Iterator[Step]:
     made = {_network(step.address) for step in changes if isinstance(step, AddAddress) and ":" in step.address}
     missing: dict[str, str | None] = {}
     for address in inner.addresses:
-        parsed = ipaddress.ip_interface(address)
+        parsed = ip_interface(address)
         if address not in gone and parsed.network.prefixlen != parsed.network.max_prefixlen:
             missing.setdefault(str(parsed.network), str(parsed.ip) if parsed.version == 4 else None)
     if inner.link_local:
@@ -71,4 +71,4 @@ def _is_guests(nic: Nic, address: str) -> bool:
 
 
 def _network(destination: str) -> str:
-    return str(ipaddress.ip_network(destination, strict=False))
+    return str(ip_network(destination, strict=False))

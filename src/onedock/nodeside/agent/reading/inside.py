@@ -1,10 +1,10 @@
 """What the VM's namespace has."""
 
-import ipaddress
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from onedock.nodeside.agent.parsed import ip_address
 from onedock.nodeside.agent.rtnetlink.attributes import Attributes, attributes, number
 from onedock.nodeside.agent.rtnetlink.links import IFF_LOWER_UP, IFLA_ADDRESS, IFLA_AF_SPEC, IFLA_LINK, IFLA_MTU, Link
 from onedock.nodeside.agent.rtnetlink.socket import GET_ADDRESS, GET_ROUTE, GET_RULE, Rtnetlink
@@ -171,4 +171,4 @@ def _source_rule(answer: bytes) -> SourceRule | None:
 
 
 def _spelled(address: bytes) -> str:
-    return str(ipaddress.ip_address(address))
+    return str(ip_address(address))

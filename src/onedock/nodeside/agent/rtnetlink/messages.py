@@ -6,8 +6,8 @@ message does not count.
 
 import struct
 from dataclasses import dataclass
-from ipaddress import ip_address, ip_network
 
+from onedock.nodeside.agent.parsed import ip_address, ip_network
 from onedock.nodeside.agent.rtnetlink.attributes import attribute
 from onedock.nodeside.agent.rtnetlink.links import (
     IFF_UP,
