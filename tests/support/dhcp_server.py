@@ -12,6 +12,8 @@ from tests.support import processes
 _HEADER = struct.Struct("!q")
 _LEASE = struct.Struct("!I4s6s22x")
 """Of the file of leases: when it was written; seconds left, address and MAC."""
+_TAKEN_WITHIN_MS = 200
+"""Whoever has an address answers in this time when the server asks before it offers that address."""
 _CONF = """
 start {first}
 end {last}
@@ -58,7 +60,7 @@ class DhcpServer:
         (directory / "udhcpd.conf").write_text(conf)
 
     def __enter__(self) -> Self:
-        argv = ["nsenter", f"--net=/run/netns/{self._netns}", "busybox", "udhcpd", "-f"]
+        argv = ["nsenter", f"--net=/run/netns/{self._netns}", "busybox", "udhcpd", "-f", "-a", str(_TAKEN_WITHIN_MS)]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 [*argv, str(self._directory / "udhcpd.conf")], stdin=subprocess.DEVNULL, stdout=log, stderr=log
