@@ -9,7 +9,7 @@ from rich.console import Console, RenderableType
 from onedock.cli.client import ApiError
 from onedock.cli.intents import drop_consequence
 from onedock.cli.log import parse_since
-from onedock.cli.show import log_line, overview, tree
+from onedock.cli.show import log_line, overview, tree, vm_heals
 from onedock.cli.show_explain import cause_line, explanation, plans
 from onedock.cli.show_intents import intent_table
 
@@ -27,7 +27,7 @@ SUMMARY = {
     "generation": 3, "phase": "running", "one_state": [3, 3], "addresses": ["10.77.0.10/24"], "busy": "DEPLOY",
     "error": LONG, "running": CONDITION,
 }  # fmt: skip
-DETAIL = SUMMARY | {
+DETAIL: dict[str, Any] = SUMMARY | {
     "spec": {
         "container": {"image": IMAGE, "cpu_quota_us": 50_000, "cpu_shares": 512, "memory_bytes": 1 << 26, "pids": 9},
         "network": {"nics": [NIC]},
@@ -35,6 +35,10 @@ DETAIL = SUMMARY | {
     "observed": None, "observed_at": NOW - 5, "conditions": [CONDITION],
     "intents": [{"id": 7, "action": "DEPLOY", "channel": "vmm", "received": NOW - 12}],
     "pull": {"done": 30 << 20, "total": 120 << 20}, "retry_in_s": 4.2, "guard_until": 0.0,
+    "heals": {"count": 3, "latest": {
+        "time": NOW - 300, "node": "node1", "cause": "link", "what": "plug in one-42-0 br0", "seconds": 0.21,
+        "heal": [NOW - 900, 7],
+    }},
 }  # fmt: skip
 HEALTH = {
     "version": "2", "last_resync": NOW - 3, "resync_error": "", "journal_error": "", "due": 1, "undelivered": 0,
@@ -44,6 +48,7 @@ HEALTH = {
         "engine": {"ok": False, "since": NOW - 90, "error": LONG}, "agent": {"ok": True, "since": 0.0, "error": ""},
         "listed_at": NOW - 4, "conditions": [NODE_DOWN],
         "pulls": [{"image": IMAGE, "done": 30 << 20, "total": 120 << 20}],
+        "heals": {"count": 12, "causes": {"link": 12}, "latest": {"vm": 42, "time": NOW - 300}},
     }],
 }  # fmt: skip
 REGISTRY = {"address": "registry.example.org:5000", "error": "registry.example.org:5000 refuses connections"}
@@ -78,10 +83,29 @@ def shown(renderable: RenderableType, *, width: int = 80) -> str:
 VIEWS: dict[str, tuple[RenderableType, tuple[str, ...]]] = {
     "overview": (
         overview([SUMMARY], HEALTH, REGISTRY, NOW),
-        ("42", "registry.example.org:5000 down", "running (deploy)", "10.77.0.10", "im gone", "25 %"),
+        (
+            "42",
+            "registry.example.org:5000 down",
+            "running (deploy)",
+            "10.77.0.10",
+            "im gone",
+            "25 %",
+            "HEALED",
+            "12, 5m ago",
+        ),
     ),
     "no VMs": (overview([], HEALTH | {"nodes": []}, REGISTRY, NOW), ("no VMs",)),
-    "tree": (tree(DETAIL, NOW), ("eth0", "25 % (30 of 120 MB)", "next in 4s", "Running: Exited", "DEPLOY (request 7)")),
+    "tree": (
+        tree(DETAIL, NOW),
+        (
+            "eth0",
+            "25 % (30 of 120 MB)",
+            "next in 4s",
+            "Running: Exited",
+            "DEPLOY (request 7)",
+            "network healed 3 times",
+        ),
+    ),
     "explanation": (
         explanation(EXPLANATION, NOW),
         ("FIELD", "≠ power", "= eth0", "OBSERVED 40s ago", "failed: the command", "1. pull", "next pass in 4 s"),
@@ -117,8 +141,17 @@ def test_the_first_line_of_an_explanation_is_the_cause() -> None:
 
 def test_a_line_of_the_log_tells_time_vm_sentence_and_facts() -> None:
     line: dict[str, Any] = {"vm": 42, "time": 0.5, "level": "warning", "event": "request is dropped by hand"}
-    text = shown(log_line(line | {"fields": {"user": "root", "reconcile_id": "x"}}), width=200)
+    text = shown(log_line(line | {"fields": {"user": "root", "reconcile_id": "x", "heal": [1.5, 2]}}), width=200)
     assert text.strip() == "1970-01-01 00:00:00.500Z VM 42 request is dropped by hand  user=root"
+
+
+def test_heals_are_told_with_cause_and_time() -> None:
+    often = DETAIL["heals"]
+    once = {"count": 1, "latest": often["latest"]}
+    told = "5m ago within 0.21 s because of link: plug in one-42-0 br0"
+    assert vm_heals(once, NOW) == f"network healed once {told}"
+    assert vm_heals(often, NOW) == f"network healed 3 times, last {told}"
+    assert vm_heals({"count": 0, "latest": None}, NOW) == ""
 
 
 @pytest.mark.parametrize(

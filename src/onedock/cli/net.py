@@ -1,12 +1,14 @@
 """``onedock net``."""
 
 import json
+import time
 from typing import Annotated
 
 import typer
 
 from onedock.cli.client import get_json
 from onedock.cli.common import AsJson, OneVm, api_socket, console, explained
+from onedock.cli.show import vm_heals
 from onedock.cli.show_net import faults, ways
 
 Probe = Annotated[
@@ -24,3 +26,5 @@ def net(vm: OneVm, probe: Probe = False, as_json: AsJson = False) -> None:
         for line in faults(answer):
             console.print(line, soft_wrap=True)
         console.print(ways(answer))
+        if healed := vm_heals(answer["heals"], time.time()):
+            console.print(healed, soft_wrap=True)

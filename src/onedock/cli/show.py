@@ -11,6 +11,8 @@ from rich.tree import Tree
 Json = dict[str, Any]
 
 _COLOURS = {"running": "green", "suspended": "yellow", "stopped": "default", "absent": "dim"}
+_UNSHOWN = {"reconcile_id", "heal"}
+"""Fields of log lines that tell people nothing."""
 _LEVELS = {"info": "default", "warning": "yellow", "error": "red", "critical": "red"}
 _VM_STATES = {
     0: "INIT", 1: "PENDING", 2: "HOLD", 3: "ACTIVE", 4: "STOPPED", 5: "SUSPENDED", 6: "DONE",
@@ -30,13 +32,14 @@ def ago(since: float, now: float) -> str:
 def overview(vms: list[Json], health: Json, registry: Json, now: float) -> RenderableType:
     """The nodes, the registry, a table of VMs, and what needs attention."""
     nodes = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("NODE", "HOST", "ENGINE", "AGENT", "LISTED"):
+    for column in ("NODE", "HOST", "ENGINE", "AGENT", "LISTED", "HEALED"):
         nodes.add_column(column, no_wrap=True, overflow="ellipsis")
     for node in health["nodes"]:
         listed = f"{ago(node['listed_at'], now)} ago" if node["listed_at"] else "never"
         host = str(node["host_id"]) if node["host_id"] >= 0 else "-"
         engine = _side(node["engine"], node["engine_version"])
-        nodes.add_row(node["name"], host, engine, _side(node["agent"], "up"), listed)
+        healed = node_heals(node["heals"], now)
+        nodes.add_row(node["name"], host, engine, _side(node["agent"], "up"), listed, healed)
     table = Table(box=None, pad_edge=False, header_style="bold")
     columns = {"VM": None, "NAME": 16, "NODE": 14, "STATE": 20, "ADDRESS": 18, "SINCE": None}
     for column, width in columns.items():
@@ -121,6 +124,8 @@ def tree(vm: Json, now: float) -> RenderableType:
         _nics(root, spec["network"]["nics"], network)
         for line in network["waiting"] if network else ():
             root.add(Text(f"⟳ {line}", style="yellow", overflow="fold"))
+        if healed := vm_heals(vm["heals"], now):
+            root.add(Text(healed, overflow="fold"))
         root.add(Text("disk 0 (root)  the container's own layer, kept while the VM exists", overflow="fold"))
     for condition in vm["conditions"]:
         root.add(condition_line(condition, now))
@@ -133,6 +138,21 @@ def tree(vm: Json, now: float) -> RenderableType:
         again = "" if vm["retry_in_s"] is None else f"; next in {vm['retry_in_s']:.0f}s"
         root.add(Text(f"last try failed: {vm['error']}{again}", style="red"))
     return root
+
+
+def node_heals(heals: Json, now: float) -> str:
+    """How many networks its agent put back since the agent's start, and when the last one."""
+    return f"{heals['count']}, {ago(heals['latest']['time'], now)} ago" if heals["latest"] else str(heals["count"])
+
+
+def vm_heals(heals: Json, now: float) -> str:
+    """How often the network of a VM was put back, and the last time; empty: never."""
+    latest = heals["latest"]
+    if not latest:
+        return ""
+    times = "once" if heals["count"] == 1 else f"{heals['count']} times, last"
+    text = f"network healed {times} {ago(latest['time'], now)} ago within {latest['seconds']:g} s"
+    return f"{text} because of {latest['cause']}: {latest['what']}"
 
 
 def _image(spec: Json | None, container: Json | None) -> Text:
@@ -172,7 +192,9 @@ def _nics(root: Tree, wanted: list[Json], network: Json | None) -> None:
 def log_line(line: Json) -> Text:
     """One line of the reconcile log: time, VM, sentence, facts."""
     when = datetime.datetime.fromtimestamp(line["time"], datetime.UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
-    facts = " ".join(f"{name}={value}" for name, value in line["fields"].items() if name not in {"reconcile_id"})
+    facts = " ".join(
+        f"{name}={value}" for name, value in line["fields"].items() if name not in {"reconcile_id", "heal"}
+    )
     text = Text(f"{when}Z ", style="dim")
     text.append(f"VM {line['vm']} ", style="cyan")
     text.append(line["event"], style=_LEVELS.get(line["level"], "default"))

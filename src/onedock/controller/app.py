@@ -19,6 +19,7 @@ from onedock.controller.api.parts import Parts
 from onedock.controller.api.server import serve
 from onedock.controller.api.web import serve_page
 from onedock.controller.delivery import Delivery
+from onedock.controller.heals import follow_heals
 from onedock.controller.hints import listen
 from onedock.controller.images.datastore import Datastore
 from onedock.controller.intake import Intake, Links
@@ -110,6 +111,7 @@ async def run(settings: Settings) -> None:
                 on_gap=on_gap,
                 on_action=on_action,
                 on_call=metrics.called_engine,
+                follow=partial(follow_heals, journal=journal, metrics=metrics),
             )
         )
         delivery = Delivery(journal=journal, oned=oned, links=links)

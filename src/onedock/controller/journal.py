@@ -22,15 +22,18 @@ from onedock.controller.journal_rows import (
     Contents,
     IntentRow,
     LogLine,
+    VmHeals,
     insert_intent,
     insert_outcome,
     load,
     put_desired,
     select_intents,
+    select_last_heal,
+    select_vm_heals,
     storable,
 )
 from onedock.reconcilers.errors import TransientError
-from onedock.reconcilers.model import Condition, Desired, VmId
+from onedock.reconcilers.model import Condition, Desired, NodeName, VmId
 
 T = TypeVar("T")
 Job = Callable[[sqlite3.Connection], Any]
@@ -251,6 +254,14 @@ class Journal:
             return tuple(LogLine(VmId(r[0]), r[1], r[2], r[3], json.loads(r[4]), r[5]) for r in reversed(rows))
 
         return await self._run(job)
+
+    async def vm_heals(self, vm: VmId) -> VmHeals:
+        """How often a VM's network was put back; see ``journal_rows.select_vm_heals``."""
+        return await self._run(lambda connection: select_vm_heals(connection, vm))
+
+    async def last_heal(self, node: NodeName) -> tuple[float, int]:
+        """The last heal of a node that was logged; see ``journal_rows.select_last_heal``."""
+        return await self._run(lambda connection: select_last_heal(connection, node))
 
     async def intents(
         self, *, vm: VmId | None = None, intent_id: int | None = None, pending: bool = False, limit: int = 100

@@ -1,5 +1,6 @@
 """The rows of the journal: its schema, and how values are written and read. Used by ``journal`` alone."""
 
+import json
 import sqlite3
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -50,6 +51,18 @@ class LogLine:
     event: str
     fields: dict[str, Any]
     id: int = 0
+
+
+HEALED = "network healed"
+"""The event of the lines about networks that an agent put back."""
+
+
+@dataclass(frozen=True, slots=True)
+class VmHeals:
+    """What the log of a VM has of them."""
+
+    count: int = 0
+    latest: LogLine | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +206,25 @@ def select_intents(
         )
         for row in reversed(connection.execute(_SELECT_FOR_DISPLAY, values).fetchall())
     )
+
+
+def select_vm_heals(connection: sqlite3.Connection, vm: VmId) -> VmHeals:
+    """How often the network of a VM was put back, and the last time, as far as its log goes back."""
+    (count,) = connection.execute("SELECT count(*) FROM log WHERE vm = ? AND event = ?", (vm, HEALED)).fetchone()
+    row = connection.execute(
+        "SELECT time, level, fields, id FROM log WHERE vm = ? AND event = ? ORDER BY id DESC LIMIT 1", (vm, HEALED)
+    ).fetchone()
+    return VmHeals(count, LogLine(vm, row[0], row[1], HEALED, json.loads(row[2]), row[3]) if row else None)
+
+
+def select_last_heal(connection: sqlite3.Connection, node: NodeName) -> tuple[float, int]:
+    """The start of the agent of the last heal of a node that was logged, and its number; zeros: there is none."""
+    row = connection.execute(
+        "SELECT json_extract(fields, '$.heal[0]'), json_extract(fields, '$.heal[1]') FROM log"
+        " WHERE event = ? AND json_extract(fields, '$.node') = ? ORDER BY id DESC LIMIT 1",
+        (HEALED, node),
+    ).fetchone()
+    return (float(row[0]), int(row[1])) if row else (0.0, 0)
 
 
 def _desired(vm: int, body: str) -> Desired | None:

@@ -49,6 +49,7 @@ class Metrics:
             self.passes.labels(result)
         self.actions = self._counter("onedock_actions", "Actions done on nodes", "action")
         self.drifts = self._counter("onedock_drifts", "Changes of VMs from outside", "reason")
+        self.heals = self._counter("onedock_heals", "Networks that agents put back", "node", "cause")
         self.pushes = self._counter("onedock_pushes", "States pushed to OpenNebula", "way")
         self.vms = self._gauge("onedock_vms", "VMs by desired power", "power")
         self.failing = self._gauge("onedock_vms_failing", "VMs whose last pass failed and will be tried again")

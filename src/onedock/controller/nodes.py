@@ -6,7 +6,7 @@ key due; nothing here decides anything about a VM.
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,6 +19,7 @@ from onedock.config.settings import NodeSettings, Settings
 from onedock.controller.tasks import keep_running
 from onedock.nodeside.docker import DockerEngine
 from onedock.nodeside.events import EngineEvent, Gap, watch
+from onedock.nodeside.heals import Cause, Healed
 from onedock.nodeside.remote import AgentClient
 from onedock.reconcilers.actions import Action
 from onedock.reconcilers.errors import OnedockError, TerminalError
@@ -67,6 +68,9 @@ class Node:
     """Unix time of the last full list of the engine that was compared with oned; 0: never, or not since a gap."""
     bytes_pulled: dict[str, tuple[int, int]] = field(default_factory=dict)
     """Of images pulled now or before: bytes so far and in all, as the engine last said."""
+    heals: Mapping[Cause, int] = field(default_factory=dict)
+    """Networks that its agent put back since the agent's start, by cause."""
+    last_heal: Healed | None = None
     _admitted: bool = False
 
     @property
@@ -132,6 +136,7 @@ class Nodes:
         on_gap: called with the node whenever events may have been missed.
         on_action: told of each action done and its seconds, for log and metrics.
         on_call: told of each call to an engine: node, ``ok``, ``refused`` or ``failed``, seconds.
+        follow: runs for ever for each node that is opened.
     """
 
     def __init__(
@@ -142,8 +147,10 @@ class Nodes:
         on_gap: Callable[[NodeName], None],
         on_action: Callable[[VmId, Action, float], None],
         on_call: Callable[[NodeName, str, float], None],
+        follow: Callable[[Node], Awaitable[None]],
     ) -> None:
         self._settings = settings
+        self._follow = follow
         self._on_call = on_call
         self._on_event = on_event
         self._on_gap = on_gap
@@ -201,10 +208,9 @@ class Nodes:
         agent = await self._stack.enter_async_context(AgentClient(settings.agent, node=name))
         runner = Runner(engine, agent, starts=self._settings.controller.starts_per_node, on_action=self._on_action)
         node = Node(name, settings, engine, agent, runner, self._settings.containers.runtime)
-        watcher = asyncio.get_running_loop().create_task(
-            keep_running(partial(self._watch, node)), name=f"events-{name}"
-        )
-        self._watchers.append(watcher)
+        for what, work in (("events", self._watch), ("agent", self._follow)):
+            running = keep_running(partial(work, node))
+            self._watchers.append(asyncio.get_running_loop().create_task(running, name=f"{what}-{name}"))
         log.info("node opened", node=name, engine=settings.engine, agent=str(settings.agent))
         return node
 

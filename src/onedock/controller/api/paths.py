@@ -8,6 +8,7 @@ from aiohttp import web
 
 from onedock.controller.api.look import ask_oned
 from onedock.controller.api.parts import Parts, vm_of
+from onedock.controller.api.shapes import heals_view
 from onedock.controller.documents import Attributes
 from onedock.reconcilers.errors import NotFoundError
 from onedock.reconcilers.model import NodeName, VmId
@@ -29,8 +30,10 @@ class PathView:
         """All NICs of a VM; ``?probe``: its gateways are looked for."""
         vm = vm_of(request)
         node = await self._parts.nodes.get(self._node_of(vm))
-        found, (document, _) = await asyncio.gather(
-            node.agent.path(vm, probe="probe" in request.query), ask_oned(self._parts, vm)
+        found, (document, _), heals = await asyncio.gather(
+            node.agent.path(vm, probe="probe" in request.query),
+            ask_oned(self._parts, vm),
+            self._parts.journal.vm_heals(vm),
         )
         named = {nic.get("NIC_ID"): nic for nic in document.nics} if document else {}
         view = {
@@ -39,6 +42,7 @@ class PathView:
             "node": node.name,
             "namespace": found.namespace,
             "interval_s": found.interval_s,
+            "heals": heals_view(heals),
             "nics": [nic_view(path, named.get(str(path.nic.index), {})) for path in found.nics],
         }
         return web.json_response(view)

@@ -7,6 +7,7 @@ from typing import Any
 from onedock.controller.images.source import stored_reference
 from onedock.controller.images.transfer import Clone, Link, parse_transfer
 from onedock.controller.intents import Channel, Intent
+from onedock.controller.journal_rows import VmHeals
 from onedock.controller.nodes import Health, Node
 from onedock.controller.registry import VmRecord
 from onedock.reconcilers.errors import OnedockError
@@ -47,6 +48,11 @@ def node_view(node: Node) -> Json:
         "warning": node.warning,
         "listed_at": node.listed_at,
         "conditions": [asdict(condition) for condition in node_conditions(node)],
+        "heals": {
+            "count": sum(node.heals.values()),
+            "causes": dict(node.heals),
+            "latest": asdict(node.last_heal) if node.last_heal else None,
+        },
         "pulls": [{"image": image, "done": done, "total": total} for image, (done, total) in node.pulls.items()],
     }
 
@@ -84,7 +90,13 @@ def summary(record: VmRecord) -> Json:
     }
 
 
-def detail(record: VmRecord, *, pull: tuple[int, int] | None, retry_in_s: float | None) -> Json:
+def heals_view(heals: VmHeals) -> Json:
+    """How often the network of a VM was put back, and the last time."""
+    latest = heals.latest
+    return {"count": heals.count, "latest": latest and {"time": latest.time, **latest.fields}}
+
+
+def detail(record: VmRecord, *, heals: VmHeals, pull: tuple[int, int] | None, retry_in_s: float | None) -> Json:
     """A VM alone. ``pull``: bytes so far and in all, if its image is being pulled."""
     desired = record.desired
     return summary(record) | {
@@ -97,6 +109,7 @@ def detail(record: VmRecord, *, pull: tuple[int, int] | None, retry_in_s: float 
             for intent in record.intents
         ],
         "pull": {"done": pull[0], "total": pull[1]} if pull else None,
+        "heals": heals_view(heals),
         "retry_in_s": retry_in_s,
         "guard_until": record.guard_until,
     }

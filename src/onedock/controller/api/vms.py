@@ -41,8 +41,9 @@ class VmViews:
     async def vm(self, request: web.Request) -> web.Response:
         """One VM as it was last seen."""
         record = self._record(request)
-        view = detail(record, pull=pull_of(self._parts, record), retry_in_s=self._parts.queue.due_in(record.vm))
-        return web.json_response(view)
+        parts = self._parts
+        heals, retry_in_s = await parts.journal.vm_heals(record.vm), parts.queue.due_in(record.vm)
+        return web.json_response(detail(record, heals=heals, pull=pull_of(parts, record), retry_in_s=retry_in_s))
 
     async def explain(self, request: web.Request) -> web.Response:
         """One VM as it is now, and why. VMs that ONEDock does not know (any more) are explained too."""

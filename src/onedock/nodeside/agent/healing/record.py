@@ -37,10 +37,13 @@ class Record:
         return Heals(dict(self._counts), recent, self._started)
 
     async def news(self, since: int, wait_s: float) -> Heals:
-        """The same, after so long at most, or as soon as there is one of those."""
+        """The same, after so long at most, or as soon as there is one of those.
+
+        At once for a number that there has never been: it is that of an earlier start.
+        """
         with suppress(TimeoutError):
             async with asyncio.timeout(wait_s):
-                while self._counts.total() <= since and not self._ended:
+                while self._counts.total() == since and not self._ended:
                     await self._news.wait()
         return self.heals(since)
 
