@@ -28,8 +28,7 @@ class GuestSwitch:
             database = self._directory / "conf.db"
             schema = "/usr/share/openvswitch/vswitch.ovsschema"
             subprocess.run(["ovsdb-tool", "create", str(database), schema], check=True)
-            self._start("ovsdb-server", str(database), f"--remote=punix:{_RUN}/db.sock")
-            processes.wait_until((_RUN / "db.sock").exists, within=20, what="ovsdb-server listens")
+            self._start_database()
             self.vsctl("--no-wait", "init")
             self.start()
         except BaseException:
@@ -51,6 +50,11 @@ class GuestSwitch:
         """End the daemon; the database stays, and so does what the kernel was told."""
         processes.end(self._daemon)
 
+    def restart_database(self) -> None:
+        """End the database's server and start it again; the daemon finds it by itself."""
+        processes.end(self._database)
+        self._start_database()
+
     def vsctl(self, *words: str) -> str:
         """Output of ovs-vsctl."""
         done = subprocess.run(
@@ -67,6 +71,10 @@ class GuestSwitch:
         columns = "tag,trunks,vlan_mode,cvlans"
         shown = json.loads(self.vsctl("--format=json", f"--columns={columns}", "list", "Port", name))
         return dict(zip(shown["headings"], shown["data"][0], strict=True))
+
+    def _start_database(self) -> None:
+        self._database = self._start("ovsdb-server", str(self._directory / "conf.db"), f"--remote=punix:{_RUN}/db.sock")
+        processes.wait_until((_RUN / "db.sock").exists, within=20, what="ovsdb-server listens")
 
     def _start(self, *argv: str) -> subprocess.Popen[bytes]:
         command = ["nsenter", f"--net=/run/netns/{self._netns}", *argv, "--pidfile"]
