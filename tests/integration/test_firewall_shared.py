@@ -161,7 +161,7 @@ def test_a_change_makes_the_vm_due_whose_part_it_is_in(netns: str) -> None:
         watch = Watch(lambda vm, *_: due.add(vm))
         try:
             for vm in (FIRST, SECOND):
-                watch.depend(vm, [f"one-{vm}-0"])
+                watch.depend(vm, Network(vm, (Nic(0, "eth0", f"one-{vm}-0", "", ""),)))
 
             def heard() -> set[VmId]:
                 watch.settle(VmId(1))  # which has no namespace, so it only reads
