@@ -23,6 +23,8 @@ _SO_ATTACH_FILTER, _SO_RCVBUFFORCE = 26, 33
 _NODE_BUFFER_BYTES = 4 * 1024 * 1024
 """Of the sockets that hear of all links of the node; those of VMs keep the kernel's default."""
 _DATAGRAM_BYTES = 64 * 1024
+_TOGETHER_S = 0.02
+"""What is said within this time is read at once."""
 _ALL_LINKS = struct.pack("=IHHIIBxHiII", 32, 18, 0x301, 0, 0, 0, 0, 0, 0, 0)
 """RTM_GETLINK with NLM_F_REQUEST | NLM_F_DUMP."""
 _LOAD_HALF, _LOAD_BYTE, _IF_EQUAL, _IF_SET, _RETURN = 0x28, 0x30, 0x15, 0x45, 0x06
@@ -53,18 +55,33 @@ class Subscription:
         self._links: dict[tuple[Cause, int], Notice] = {}
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Read whenever something is said."""
+        """Read soon after something is said."""
         for one in self._sockets:
             if one.fileno() >= 0:
-                loop.add_reader(one, self.read)
+                loop.add_reader(one, self._heard, loop)
 
     def close(self, loop: asyncio.AbstractEventLoop) -> None:
         """Hear no more."""
-        for one in self._sockets:
-            loop.remove_reader(one)
+        self._deafen(loop)
         with self._lock:
             for one in self._sockets:
                 one.close()
+
+    def _heard(self, loop: asyncio.AbstractEventLoop) -> None:
+        # A change has a dozen notifications. Taken one by one, each would keep the thread that makes the change from
+        # its next message until this one has had its turn with the interpreter: that doubles the time of a change.
+        self._deafen(loop)
+        loop.call_later(_TOGETHER_S, self._listen_again, loop)
+
+    def _listen_again(self, loop: asyncio.AbstractEventLoop) -> None:
+        if any(one.fileno() < 0 for one in self._sockets):
+            return
+        self.read()
+        self.start(loop)
+
+    def _deafen(self, loop: asyncio.AbstractEventLoop) -> None:
+        for one in self._sockets:
+            loop.remove_reader(one)
 
     def links(self) -> tuple[Notice, ...]:
         """What was last said of each link that there is. Links of before a loss of notifications may be missing."""
