@@ -2,9 +2,8 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -70,7 +69,8 @@ class NodeNetworks:
         self._bridges = NamedLocks()
         # Threads that wander between namespaces: nothing else may run in them.
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="netns")
-        self._writers = ThreadPoolExecutor(_WRITERS, thread_name_prefix="disk")
+        self._disk = ThreadPoolExecutor(_WRITERS, thread_name_prefix="disk")
+        self._flushing = ThreadPoolExecutor(1, thread_name_prefix="flush")
         # These take their time to look: nobody who plugs waits for them.
         self._lookers = ThreadPoolExecutor(_LOOKERS, thread_name_prefix="path")
         self._shared = SharedLinks(store, self._threads)
@@ -139,7 +139,7 @@ class NodeNetworks:
         async with self._vms.hold([str(vm)]):
             if not namespaces.exists(namespace_name(vm)):
                 raise NotFoundError(f"VM {vm} has no network namespace on this node; make its network first")
-            await asyncio.to_thread(self._store.keep_container, vm, container)
+            await self._on_disk(self._store.keep_container, vm, container)
             self._write_binding(vm, container)
             self._serve_names(vm)
 
@@ -185,15 +185,14 @@ class NodeNetworks:
         await self._dhcp.close()
         await asyncio.gather(*self._refreshing)
         await self.healer.close()
-        await asyncio.to_thread(self._threads.shutdown)
-        await asyncio.to_thread(self._lookers.shutdown)
-        await asyncio.to_thread(self._writers.shutdown)
+        for threads in (self._threads, self._lookers, self._disk, self._flushing):
+            await asyncio.to_thread(threads.shutdown)
         await self._watch.close()
         self._names.close()
 
     async def _remove(self, vm: VmId) -> None:
         earlier = await self._earlier(vm)
-        await asyncio.to_thread(self._store.begin_removal, vm)
+        await self._on_disk(self._store.begin_removal, vm)
         self.healer.forget(vm)
         self._watch.forget(vm)
         self._names.forget(vm)
@@ -242,54 +241,40 @@ class NodeNetworks:
             if known := self._store.get(vm):
                 # It may have followed another one while the bridges were waited for.
                 network, earlier = network if asked else known.network, known.earlier
-            async with self._kept(network) as kept:
-                self._watch.depend(vm, network)
-                await self._dhcp.leave(network)
-                try:
-                    seen, done, others = await self._in_thread(
-                        self._settle_and_ensure, self._dhcp.with_leases(network), earlier
-                    )
-                except TerminalError:
-                    if known is None and not namespaces.exists(namespace_name(vm)):
-                        # Refused before anything was made: nobody would remove it.
-                        self._watch.forget(vm)
-                        self._store.forget(vm)
-                    raise
-                for other, steps in others.items():
-                    self.healer.put_back(other, steps)
-                if (asked or kept.superseded) and needs.ways_out(network):
-                    await self._lead(network, earlier)
-                await self._shared.release_vlans(network, earlier)
-                await self._shared.leave(needs.bridges(earlier) - needs.bridges(network), earlier)
+            # Kept first: what is half made when the agent dies is known, and can be removed.
+            kept = await self._on_disk(self._store.keep_network, network)
+            if kept is not known:
+                self._flushing.submit(self._store.flush, vm)
+            self._watch.depend(vm, network)
+            await self._dhcp.leave(network)
+            try:
+                seen, done, others = await self._in_thread(
+                    self._settle_and_ensure, self._dhcp.with_leases(network), earlier
+                )
+            except TerminalError:
+                if known is None and not namespaces.exists(namespace_name(vm)):
+                    # Refused before anything was made: nobody would remove it.
+                    self._watch.forget(vm)
+                    self._store.forget(vm)
+                raise
+            for other, steps in others.items():
+                self.healer.put_back(other, steps)
+            if (asked or kept.superseded) and needs.ways_out(network):
+                await self._lead(network, earlier)
+            await self._shared.release_vlans(network, earlier)
+            await self._shared.leave(needs.bridges(earlier) - needs.bridges(network), earlier)
             if kept.superseded:
-                await asyncio.to_thread(self._store.made, vm)
+                await self._on_disk(self._store.made, vm)
         await self._dhcp.serve(network)
         self._serve_names(vm)
         return seen, done
-
-    @asynccontextmanager
-    async def _kept(self, network: Network) -> AsyncIterator[Kept]:
-        """Remember it first: what is half made when the agent dies is known, and can be removed.
-
-        The disk writes while the body works on the kernel, and has written afterwards.
-        """
-        loop, known = asyncio.get_running_loop(), self._store.get(network.vm)
-        kept = await loop.run_in_executor(self._writers, self._store.keep_network, network)
-        if kept is known:
-            yield kept
-            return
-        flushed = loop.run_in_executor(self._writers, self._store.flush, network.vm)
-        try:
-            yield kept
-        finally:
-            await flushed
 
     def _serve_names(self, vm: VmId) -> None:
         if kept := self._store.get(vm):
             self._names.serve(vm, kept.containers, self._dhcp.names(kept.network))
 
     async def _lead(self, network: Network, earlier: Network) -> None:
-        for other in await asyncio.to_thread(self._store.follow, network, earlier):
+        for other in await self._on_disk(self._store.follow, network, earlier):
             self._watch.depend(other.vm, other)
             log.info("way out of a shared bridge is changed for this VM as well", vm=other.vm, by=network.vm)
 
@@ -362,6 +347,10 @@ class NodeNetworks:
     def _write_binding(self, vm: VmId, container: ContainerId) -> None:
         namespace = namespaces.path(namespace_name(vm))
         write_atomically(self._runtime_dir / container, os.fsencode(namespace))
+
+    async def _on_disk(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        call = partial(function, *args, **kwargs)
+        return await asyncio.get_running_loop().run_in_executor(self._disk, call)
 
     async def _in_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         call = partial(function, *args, **kwargs)

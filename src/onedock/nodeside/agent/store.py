@@ -2,13 +2,13 @@
 
 Two ends are different. The agent's own (SIGKILL) leaves the kernel as it is, so what the kernel may have must be in the
 file before it is done: a rename is enough, the page cache outlives the process. The node's (power) takes namespaces,
-links and rules along; the file then only saves time until the controller asks again, which looks at each network before
-it starts a container. So nothing waits for the disk before it touches the kernel, but a network that was answered for
-is on the disk (``flush``). A power loss before that may leave the previous content, or none on some file systems: the
-network is then made as it was before, or not until it is asked for, and the bindings are asked for with it.
+links and rules along; the file then only saves time until the controller comes, which looks at the network and the
+binding of each VM before it starts a container, and removes what OpenNebula does not have. So nothing waits for the
+disk. Networks are sent there at once (``flush``), all else with the file system's next commit; the power may fail
+before, and leave the previous content or, on some file systems, none. That network is then made as it was before, or
+not until the controller asks for it.
 """
 
-import contextlib
 import os
 import threading
 from collections.abc import Iterator
@@ -96,9 +96,13 @@ class Store:
 
     def flush(self, vm: VmId) -> None:
         """Wait until what is remembered of a VM outlasts the end of the node's power; gone meanwhile is success."""
-        with contextlib.suppress(FileNotFoundError):
+        try:
             _fsync(self._file(vm))
             _fsync(self._directory)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            log.error("kept network may not outlast the node's power", vm=vm, error=str(error))
 
     def follow(self, changed: Network, earlier: Network) -> tuple[Network, ...]:
         """Remember of all other VMs the ways out that ``changed`` now has; returns the networks that are others by it.
