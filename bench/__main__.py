@@ -5,7 +5,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
-from bench import deploy, drivers, events, hotplug, networks, scale
+from bench import deploy, drivers, events, hotplug, networks, rules, scale
 from bench.measure import Report
 from bench.report import show, write
 
@@ -16,6 +16,7 @@ BENCHMARKS: dict[str, Callable[[], Awaitable[Report]]] = {
     "drivers": drivers.round_trips,
     "hotplug": hotplug.changes,
     "networks": networks.many_vms,
+    "rules": rules.thousand_rules,
     "1000": scale.thousand,
     "10000": scale.ten_thousand,
 }

@@ -1,0 +1,235 @@
+"""Security groups of a thousand rules, and filters of many VMs: how long they take to load, and what packets notice."""
+
+import asyncio
+import socket
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+
+from tests.support.agent import PrivateAgent
+from tests.support.probing import inside
+
+from bench.measure import Report, Row, Stopwatch, rss_mib, series
+from bench.stage import FIRST_VM
+from onedock.nodeside.agent.firewall import shared
+from onedock.nodeside.agent.firewall.ruleset import host_ruleset, vm_ruleset
+from onedock.nodeside.remote import AgentClient
+from onedock.reconcilers.model import Network, Nic, VmId, namespace_name
+from onedock.reconcilers.nic_parts import Direction, Protocol, SecurityRule, Spoofing
+
+VMS = 100
+RULES = 1_000
+GROUPS = 4
+FILTERED = 500
+SAMPLES = 20
+BLOCK = 100
+"""Packets in a row through the rules of one VM, before the other one has its turn."""
+BLOCKS = 20
+LOAD_GOAL = 1.5
+PACKET_GOAL = 1.1
+FIRST_PACKET_GOAL = 1.5
+FILTER_GOAL_MS = 20.0
+
+_BRIDGE, _GATEWAY, _PORT = "bench-r0", "10.200.255.254", 7_000
+_OPEN_OUT = SecurityRule(0, Direction.OUTBOUND, Protocol.ALL)
+_PING = SecurityRule(999, Direction.INBOUND, Protocol.UDP, ports=((_PORT, _PORT),), peers=((_GATEWAY, _GATEWAY),))
+"""Of a group that is looked up after all others."""
+
+
+_UNFILTERED = Spoofing()
+
+
+def _rules(number: int, variant: int = 0) -> tuple[SecurityRule, ...]:
+    """So many inbound rules for ports of subnets, in a few groups; the last one alone lets packets of this bench in."""
+
+    def rule(index: int) -> SecurityRule:
+        first = 10_000 + index * 7 % 20_000
+        subnet = f"10.{index % 200}.{variant}"
+        return SecurityRule(
+            100 + index % GROUPS,
+            Direction.INBOUND,
+            (Protocol.TCP, Protocol.UDP)[index % 2],
+            ports=((first, first + index % 5),),
+            peers=((f"{subnet}.0", f"{subnet}.255"),) if index % 3 else (),
+        )
+
+    return (*map(rule, range(number - 1)), _PING, _OPEN_OUT)
+
+
+def _network(number: int, rules: tuple[SecurityRule, ...] | None, spoofing: Spoofing = _UNFILTERED) -> Network:
+    vm = FIRST_VM + number
+    nic = Nic(
+        index=0,
+        name="eth0",
+        host_name=f"one-{vm}-0",
+        mac=f"02:00:00:00:{number >> 8:02x}:{number & 255:02x}",
+        bridge=_BRIDGE,
+        addresses=(f"{_address(number)}/16",),
+        rules=rules,
+        spoofing=spoofing,
+    )
+    return Network(VmId(vm), (nic,))
+
+
+def _address(number: int) -> str:
+    return f"10.200.{number + 1 >> 8}.{number + 1 & 255}"
+
+
+def _bare_nft(network: Network) -> None:
+    """Load the VM's groups as a shell script would, in its namespace, where the calling thread is."""
+    ruleset = vm_ruleset(network)
+    assert ruleset is not None
+    subprocess.run(["nft", "-j", "-f", "-"], input=ruleset.text.encode(), check=True, capture_output=True)
+
+
+async def _loads(client: AgentClient) -> tuple[list[float], list[float]]:
+    """Another thousand rules for one VM by nft alone, and by the agent with all that it does, in turns."""
+    bare, ours = [], []
+    networks = [_network(0, _rules(RULES, variant)) for variant in range(1, SAMPLES + 1)]
+    await client.ensure(_network(1, None))
+    for network in networks:
+        vm_ruleset(network)  # what nft is given is there before
+        with Stopwatch() as watch:
+            await asyncio.to_thread(inside, namespace_name(VmId(FIRST_VM + 1)), partial(_bare_nft, network))
+        bare.append(watch.seconds)
+        with Stopwatch() as watch:
+            await client.ensure(network)
+        ours.append(watch.seconds)
+    return bare, ours
+
+
+async def _many(client: AgentClient) -> list[float]:
+    """Plug VMs with a thousand rules each, all in the same groups."""
+    times = []
+    for number in range(2, VMS + 2):
+        with Stopwatch() as watch:
+            await client.ensure(_network(number, _rules(RULES)))
+        times.append(watch.seconds)
+    return times
+
+
+@contextmanager
+def _echo(number: int) -> Iterator[None]:
+    """The VM answers every packet, until an empty one comes."""
+    opened = inside(namespace_name(VmId(FIRST_VM + number)), partial(socket.socket, socket.AF_INET, socket.SOCK_DGRAM))
+    opened.bind((_address(number), _PORT))
+
+    def answer() -> None:
+        while (received := opened.recvfrom(64))[0]:
+            opened.sendto(*received)
+
+    thread = threading.Thread(target=answer, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        with _asking() as last:
+            last.sendto(b"", (_address(number), _PORT))
+        thread.join()
+        opened.close()
+
+
+def _asking() -> socket.socket:
+    opened = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    opened.settimeout(5)
+    opened.bind((_GATEWAY, 0))
+    return opened
+
+
+def _there_and_back(opened: socket.socket, number: int) -> float:
+    with Stopwatch() as watch:
+        opened.sendto(b"ping", (_address(number), _PORT))
+        opened.recv(64)
+    return watch.seconds
+
+
+def _packets(numbers: tuple[int, ...]) -> dict[tuple[int, str], list[float]]:
+    """Packets to VMs and back, of a flow that is known and as the first ones of flows, in turns."""
+    times: dict[tuple[int, str], list[float]] = {(one, kind): [] for one in numbers for kind in ("known", "new")}
+    with ExitStack() as stack:
+        for one in numbers:
+            stack.enter_context(_echo(one))
+        known = {one: stack.enter_context(_asking()) for one in numbers}
+        for one in numbers:
+            _there_and_back(known[one], one)
+        for _ in range(BLOCKS):
+            for one in numbers:
+                times[one, "known"] += [_there_and_back(known[one], one) for _ in range(BLOCK)]
+                for _ in range(BLOCK):
+                    with _asking() as new:
+                        times[one, "new"].append(_there_and_back(new, one))
+    return times
+
+
+def _filters() -> dict[tuple[int, str], list[float]]:
+    """One VM's filters come and go, without and with those of others; the calling thread is in an empty namespace."""
+    times: dict[tuple[int, str], list[float]] = {}
+    everything = Spoofing(mac=True, ip=True)
+    lines = [f"link add one-{FIRST_VM + number}-0 type bridge\n" for number in range(FILTERED + 1)]
+    subprocess.run(["ip", "-batch", "-"], input="".join(lines).encode(), check=True)
+    rulesets = [host_ruleset(_network(number, None, everything)) for number in range(FILTERED + 1)]
+    mine, *others = [one for one in rulesets if one is not None]
+    assert mine.part is not None
+    changes: dict[str, Callable[[], object]] = {
+        "load": partial(shared.load, mine),
+        "remove": partial(shared.unload, mine.part),
+    }
+    for there in ([], others):
+        for one in there:
+            shared.load(one)
+        for what in changes:
+            times[len(there), what] = []
+        for _ in range(SAMPLES):
+            for what, change in changes.items():
+                with Stopwatch() as watch:
+                    change()
+                times[len(there), what].append(watch.seconds)
+    return times
+
+
+async def thousand_rules() -> Report:
+    """Load, load for many VMs, let packets through; then the filters, which all VMs of a node share."""
+    few, many = VMS + 2, 2
+    with PrivateAgent() as agent:
+        async with AgentClient(agent.socket) as client:
+            bare, ours = await _loads(client)
+            plugs = await _many(client)
+            memory = rss_mib(agent.pid)
+            await client.ensure(_network(few, _rules(1)))
+            agent.run(["ip", "address", "add", f"{_GATEWAY}/16", "dev", _BRIDGE])
+            packets = await asyncio.to_thread(inside, agent.netns, partial(_packets, (few, many)))
+            for number in range(VMS + 3):
+                await client.remove(VmId(FIRST_VM + number))
+    with PrivateAgent() as agent:
+        filters = await asyncio.to_thread(inside, agent.netns, _filters)
+    baseline = series(bare)
+    rows = [
+        Row(f"{RULES} other rules of a running VM, by nft -j -f alone", baseline),
+        Row("the same by the agent: request, look, plan, load, look", series(ours), baseline=baseline, goal=LOAD_GOAL),
+        Row(f"plug a VM with {RULES} rules, {VMS} VMs in the same groups", series(plugs)),
+        Row("agent's memory then", series([memory]), unit="MiB"),
+    ]
+    kinds = (
+        ("known", "packet of a known flow, there and back", PACKET_GOAL),
+        ("new", "first packet of a flow, there and back", FIRST_PACKET_GOAL),
+    )
+    for kind, words, goal in kinds:
+        with_one = series(packets[few, kind])
+        rows += [
+            Row(f"{words}, 1 rule", with_one),
+            Row(f"{words}, {RULES} rules", series(packets[many, kind]), baseline=with_one, goal=goal),
+        ]
+    for what in ("load", "remove"):
+        alone = series(filters[0, what])
+        rows += [
+            Row(f"{what} a VM's spoofing filters, no other VM", alone),
+            Row(
+                f"{what} a VM's spoofing filters, {FILTERED} other VMs",
+                series(filters[FILTERED, what]),
+                goal=FILTER_GOAL_MS,
+                goal_of="p50",
+            ),
+        ]
+    return Report(f"Security groups of {RULES} rules", rows)
