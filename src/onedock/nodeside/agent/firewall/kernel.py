@@ -81,7 +81,7 @@ def fingerprint(tables: Iterable[Table]) -> str | None:
 
 
 def counters(tables: Iterable[Table]) -> tuple[Hits, ...]:
-    """Counters in the order of the rules, then the rules of groups by name. Absent tables have none. Raises TransientError."""
+    """Counters in the order of the rules, then groups' rules by name; none of absent tables. Raises TransientError."""
     tables = tuple(tables)
     return undisturbed(lambda kernel: together(hit for table in tables for hit in _hits(kernel, table)))
 

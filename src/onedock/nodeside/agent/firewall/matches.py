@@ -5,9 +5,11 @@ rules does not grow with theirs: a thousand rules are a thousand elements at mos
 """
 
 import ipaddress
+import socket
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from onedock.nodeside.agent.firewall.document import Expression, field, meta
@@ -18,6 +20,9 @@ from onedock.reconcilers.nic_parts import Direction, Protocol, SecurityRule
 
 MOST_ELEMENTS = 65_536
 """Of one set, as ``ipset_maxelem`` of the stock driver: overlapping ranges may need many more elements than rules."""
+
+_KEPT = 32
+"""So many groups are remembered: VMs share them, and cutting a thousand rules takes its time."""
 
 _NUMBERS = {Protocol.TCP: 6, Protocol.UDP: 17, Protocol.IPSEC: 50}
 _TYPES = {
@@ -63,12 +68,12 @@ class Matches:
         return {"concat": parts} if len(parts) > 1 else parts[0]
 
 
-def matches(rules: Iterable[SecurityRule]) -> tuple[Matches, ...]:
+@lru_cache(_KEPT)
+def matches(rules: tuple[SecurityRule, ...]) -> tuple[Matches, ...]:
     """What the rules, all of one direction, let through; none of them may let everything through.
 
     Raises TerminalError when that is too much for the kernel.
     """
-    rules = tuple(rules)
     boxes = defaultdict[tuple[str, ...], list[Owned]](list)
     for number, rule in enumerate(rules):
         for names, box in _boxes(rule):
@@ -143,8 +148,8 @@ def _range(name: str, ends: Range) -> Any:
 def _value(name: str, number: int) -> int | str:
     match name:
         case "net4":
-            return str(ipaddress.IPv4Address(number))
+            return socket.inet_ntop(socket.AF_INET, number.to_bytes(4))
         case "net6":
-            return str(ipaddress.IPv6Address(number))
+            return socket.inet_ntop(socket.AF_INET6, number.to_bytes(16))
         case _:
             return number

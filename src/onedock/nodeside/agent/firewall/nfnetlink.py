@@ -28,7 +28,8 @@ _DUMP_INTERRUPTED = 0x10
 _HEADER = struct.Struct("=IHHII")
 _GENERAL = struct.Struct("=BBH")
 _BEGIN, _END = 16, 17
-_BUFFER = 1 << 20
+_BUFFER = 1 << 16
+"""Twice of what the kernel says at once."""
 _SO_SNDBUFFORCE = 32
 _SOL_NETLINK, _CAP_ACK = 270, 10
 _SPARE = 4096

@@ -3,7 +3,6 @@
 Numbers are those of linux/netfilter/nf_tables.h; the types of values only tell ``nft`` how to show them.
 """
 
-import ipaddress
 import socket
 import struct
 from collections.abc import Callable
@@ -61,7 +60,7 @@ def _integer(size: int) -> Kind:
 
 
 def _address(value: str) -> bytes:
-    return ipaddress.ip_address(value).packed
+    return socket.inet_pton(socket.AF_INET6 if ":" in value else socket.AF_INET, value)
 
 
 _STRING = Kind(_NAME_BYTES, 41, lambda value: value.encode().ljust(_NAME_BYTES, b"\0"))

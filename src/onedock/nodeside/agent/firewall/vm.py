@@ -100,12 +100,13 @@ def _inbound(table: Document, nic: Nic) -> None:
     chain = f"in-{nic.name}"
     table.chain(chain)
     table.rule("inbound", is_(meta("iifname"), nic.name), goto(chain))
-    _known(table, chain, nic, Direction.INBOUND)
+    seal = _seal(nic, Direction.INBOUND)
+    _known(table, chain, nic, Direction.INBOUND, seal)
     table.rule(chain, is_(field("icmpv6", "type"), _IN_NEIGHBOURS), ACCEPT, count=f"{nic.name}.in.neighbours")
     table.rule(chain, is_(meta("mark"), _OWN), ACCEPT, count=f"{nic.name}.in.own")
     if nic.method is Method.DHCP:
         table.rule(chain, *dhcp.ANSWER, ACCEPT, count=f"{nic.name}.in.dhcp")
-    _groups(table, chain, nic, Direction.INBOUND)
+    _groups(table, chain, nic, Direction.INBOUND, seal)
     table.rule(chain, DROP, count=f"{nic.name}.in.dropped")
 
 
@@ -117,22 +118,23 @@ def _outbound(table: Document, nic: Nic) -> None:
         # Both ends of a flow made up by the guest, who is neither of them nor a router: the answer would pass.
         made_here = is_(meta("iif"), 0)
         table.rule(chain, _ANSWER, made_here, _FOREIGN, DROP, count=f"{nic.name}.out.forged")
-    _known(table, chain, nic, Direction.OUTBOUND)
+    seal = None if is_open(nic, Direction.OUTBOUND) else _seal(nic, Direction.OUTBOUND)
+    _known(table, chain, nic, Direction.OUTBOUND, seal)
     if not is_open(nic, Direction.INBOUND):
         many: Expression = {"fib": {"result": "type", "flags": ["daddr"]}}
         table.rule(chain, is_(many, ["multicast", "broadcast"]), set_to(meta("mark"), _OWN))
-    if is_open(nic, Direction.OUTBOUND):
+    if seal is None:
         return
     table.rule(chain, is_(field("icmpv6", "type"), _OUT_NEIGHBOURS), ACCEPT, count=f"{nic.name}.out.neighbours")
     if nic.method is Method.DHCP:
         table.rule(chain, *dhcp.ASK, ACCEPT, count=f"{nic.name}.out.dhcp")
     elif nic.spoofing.ip:
         table.rule(chain, *dhcp.DISCOVER, ACCEPT, count=f"{nic.name}.out.dhcp")
-    _groups(table, chain, nic, Direction.OUTBOUND)
+    _groups(table, chain, nic, Direction.OUTBOUND, seal)
     table.rule(chain, DROP, count=f"{nic.name}.out.dropped")
 
 
-def _known(table: Document, chain: str, nic: Nic, direction: Direction) -> None:
+def _known(table: Document, chain: str, nic: Nic, direction: Direction, seal: int | None) -> None:
     """Flows that were let through before: answered ones for ever, others as long as the rules are the same.
 
     So what nobody answers, such as a stream to many, is looked up in the groups' sets only once.
@@ -140,8 +142,8 @@ def _known(table: Document, chain: str, nic: Nic, direction: Direction) -> None:
     count = f"{nic.name}.{_WAYS[direction]}.established"
     state = {"match": {"op": "in", "left": {"ct": {"key": "state"}}, "right": ["established", "related"]}}
     table.rule(chain, state, ACCEPT, count=count)
-    if not is_open(nic, direction):
-        table.rule(chain, is_(_FLOW, _seal(nic, direction)), ACCEPT, count=count)
+    if seal is not None:
+        table.rule(chain, is_(_FLOW, seal), ACCEPT, count=count)
 
 
 def _seal(nic: Nic, direction: Direction) -> int:
@@ -150,12 +152,12 @@ def _seal(nic: Nic, direction: Direction) -> int:
     return crc32("\n".join([nic.name, direction, *rules]).encode()) or 1
 
 
-def _groups(table: Document, chain: str, nic: Nic, direction: Direction) -> None:
+def _groups(table: Document, chain: str, nic: Nic, direction: Direction, seal: int) -> None:
     """Elements count, so that it is seen which rule of which group let packets through."""
-    remember = set_to(_FLOW, _seal(nic, direction))
+    remember = set_to(_FLOW, seal)
     rules = sorted((rule for rule in nic.rules or () if rule.direction is direction), key=_group)
     for group, some in groupby(rules, key=_group):
-        for one in matches(some):
+        for one in matches(tuple(some)):
             name = "-".join([chain, str(group), *one.fields])
             table.add_set(name, one.kind, one.elements(), *one.flags, counted=True)
             table.rule(chain, is_(one.key(direction), f"@{name}"), remember, ACCEPT)
