@@ -3,18 +3,20 @@
 import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import pytest
 from tests.support.clock import run
 
 from onedock.nodeside.agent.healing import together
 from onedock.nodeside.agent.healing.healer import Healer
 from onedock.nodeside.agent.healing.notices import Notice
 from onedock.nodeside.agent.seen import vm_group
-from onedock.nodeside.agent.steps import CreateBridge, PlugIn, RaiseNic
+from onedock.nodeside.agent.steps import ConfigureSwitch, CreateBridge, PlugIn, RaiseNic
 from onedock.nodeside.heals import Cause
 from onedock.reconcilers.model import Network, Nic, VmId
-from onedock.reconcilers.nic_parts import Switch, TrunkPort
+from onedock.reconcilers.nic_parts import OvsPort, Switch, TrunkPort
 
 A, B = VmId(1), VmId(2)
 BACK = ("plug in one-2-0 br0",)
@@ -49,9 +51,33 @@ def test_what_is_plugged_elsewhere_by_others_or_in_another_way_is_left_alone() -
         ((nic(B),), (link(B),), {"br1"}),
         ((nic(B),), (link(A),), {"br0"}),
         ((nic(B, trunk=TrunkPort()),), (link(B),), {"br0"}),
-        ((nic(B, switch=Switch.OPENVSWITCH),), (link(B),), {"br0"}),
+        ((nic(B, switch=Switch.OPENVSWITCH),), (link(B, loose=False),), {"br0"}),
     ):
         assert together.find_loose(bridges, (Network(B, nics),), links) == {}
+
+
+def test_ports_of_a_switch_come_back_with_their_vlans() -> None:
+    made = ConfigureSwitch(("--", "add-br", "br0", "--", "set", "Bridge", "br0", "external_ids:onedock=yes"))
+    network = Network(B, (nic(B, switch=Switch.OPENVSWITCH, ovs=OvsPort(10)),))
+    assert together.joined(network, (made,)) == {"br0"}
+    [(vm, step)] = together.find_loose({"br0"}, (network,), (link(B),)).values()
+    assert (vm, together.joined(network, (step,))) == (B, {"br0"})
+    assert isinstance(step, ConfigureSwitch)
+    assert step.commands[:4] == ("--", "add-port", "br0", "one-2-0")
+    assert "tag=10" in step.commands
+    assert together.joined(network, (ConfigureSwitch(("--", "set", "Port", "one-2-0", "tag=10")),)) == set()
+
+
+def test_a_switch_that_refuses_leaves_it_to_each_vm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tool = tmp_path / "ovs-vsctl"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    step = ConfigureSwitch(("--", "add-port", "br0", "one-2-0"))
+    assert together.plug({12: (B, step)}) == {}, "it is missing"
+    tool.write_text("#!/bin/sh\nexit 1\n")
+    tool.chmod(0o755)
+    assert together.plug({12: (B, step)}) == {}
+    tool.write_text("#!/bin/sh\nexit 0\n")
+    assert together.plug({12: (B, step)}) == {B: [step]}
 
 
 class Node:

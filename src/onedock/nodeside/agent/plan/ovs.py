@@ -42,9 +42,14 @@ def plan_switch_port(vm: VmId, nic: Nic, seen: Seen, host: HostLink | None) -> I
     if host is None or not _is_plugged(nic, host, seen.ovs):
         if host is not None and host.master not in {None, MASTER}:
             yield Unplug(host.name)
-        yield _transaction(("add-port", nic.bridge, nic.host_name), _set_port(nic.host_name, columns))
+        yield add_port(vm, nic)
     elif changed := differing(columns, seen.ovs.ports[nic.host_name].columns):
         yield _transaction(_set_port(nic.host_name, changed))
+
+
+def add_port(vm: VmId, nic: Nic) -> ConfigureSwitch:
+    """What makes the port of a NIC that has none."""
+    return _transaction(("add-port", nic.bridge, nic.host_name), _set_port(nic.host_name, port_columns(vm, nic)))
 
 
 def port_columns(vm: VmId, nic: Nic) -> Columns:
