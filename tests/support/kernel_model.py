@@ -125,6 +125,9 @@ class World:
                 routes = tuple(one for one in self.inner[name].routes if one != (destination, gateway, metric))
                 assert len(routes) < len(self.inner[name].routes)
                 self.inner[name] = replace(self.inner[name], routes=routes)
+            case steps.RemoveRouter(name, gateway):
+                link = self.inner[name]
+                self.inner[name] = replace(link, routers=tuple(one for one in link.routers if one != gateway))
             case steps.RemoveGateway(name, gateway, metric):
                 rest_of = tuple(one for one in self.inner[name].gateways if one != (gateway, metric))
                 self.inner[name] = replace(self.inner[name], gateways=rest_of)

@@ -11,7 +11,9 @@ from tests.support.kernel_model import World
 from onedock.nodeside.agent import steps
 from onedock.nodeside.agent.describe import describe
 from onedock.nodeside.agent.plan import is_our_bridge, is_unused, plan
-from onedock.nodeside.agent.plan.methods import NEW
+from onedock.nodeside.agent.plan.methods import NEW, plan_ipv6, plan_unheard
+from onedock.nodeside.agent.plan.nic import plan_addresses
+from onedock.nodeside.agent.plan.routes import plan_routes
 from onedock.nodeside.agent.seen import (
     BRIDGE_ALIAS,
     BRIDGE_GROUP,
@@ -27,7 +29,7 @@ from onedock.nodeside.agent.seen import (
 from onedock.nodeside.agent.validate import InvalidRequestError, check_container, check_network
 from onedock.reconcilers.errors import TerminalError
 from onedock.reconcilers.model import Network, Nic, VmId
-from onedock.reconcilers.nic_parts import Bandwidth, Method, Route, TrunkPort, Uplink, Vlan, Vxlan
+from onedock.reconcilers.nic_parts import Bandwidth, Leased, Method, Route, TrunkPort, Uplink, Vlan, Vxlan
 
 VM = VmId(22001)
 ADDRESSES = ("10.0.0.1/24", "10.0.0.2/24", "10.0.0.3/24", "192.168.1.9/16", "2001:DB8::1/64", "fd00::7/48")
@@ -315,3 +317,47 @@ def test_nics_do_not_share_names_and_devices_are_in_one_bridge() -> None:
         check_network(Network(VmId(2**30)))
     with pytest.raises(InvalidRequestError, match="no container id"):
         check_container("../../" + "a" * 58)
+
+
+BESIDE = replace(NIC, index=1, name="eth1", host_name=f"one-{VM}-1", gateways=())
+
+
+def test_leased_addresses_share_subnets_too() -> None:
+    leased = Leased("10.0.0.20/24", (Route("0.0.0.0/0", "10.0.0.253"), Route("10.9.0.0/16", "10.0.0.20")))
+    by_dhcp = replace(BESIDE, addresses=(), method=Method.DHCP, leased=leased)
+    assert _for_sources(Network(VM, (NIC, by_dhcp)))[2:] == [
+        steps.SetIpv4("eth1", "arp_ignore", 1),
+        steps.SetIpv4("eth1", "arp_announce", 2),
+        steps.AddSourceRoute("eth0", 1000, "10.0.0.0/24", "", onlink=False),
+        steps.AddSourceRoute("eth0", 1000, "0.0.0.0/0", "10.0.0.254", onlink=False),
+        steps.AddSourceRoute("eth1", 1001, "10.0.0.0/24", "", onlink=False),
+        steps.AddSourceRoute("eth1", 1001, "0.0.0.0/0", "10.0.0.253", onlink=False),
+        steps.AddSourceRule("10.0.0.1", 1000),
+        steps.AddSourceRule("10.0.0.20", 1001),
+    ]
+    waiting = replace(by_dhcp, leased=None)
+    assert [one for one in _for_sources(Network(VM, (NIC, waiting))) if not isinstance(one, steps.SetIpv4)] == []
+    assert _for_sources(Network(VM, (waiting,))) == []
+
+
+def test_what_a_nic_had_until_now_is_not_the_guests() -> None:
+    skip = replace(NIC, addresses=(), gateways=(), method=Method.SKIP, method6=Method.SKIP)
+    inner = InnerLink(
+        "eth0", 7, addresses=("10.0.0.1/24", "10.0.0.66/24"), gateways=(("10.0.0.254", 100), ("10.0.0.66", 5)),
+        advertised=("2001:db8::7/64",), routers=("fe80::1",), ipv6=(("disable_ipv6", 0), ("accept_ra", 2)),
+    )  # fmt: skip
+    formerly = replace(NIC, method6=Method.AUTO)
+    assert list(plan_addresses(skip, inner, formerly)) == [steps.RemoveAddress("eth0", "10.0.0.1/24")]
+    assert [one for one in plan_routes(skip, inner, formerly) if isinstance(one, steps.RemoveGateway)] == [
+        steps.RemoveGateway("eth0", "10.0.0.254", 100)
+    ]
+    assert list(plan_unheard(skip, inner, formerly)) == [
+        steps.RemoveAddress("eth0", "2001:db8::7/64"),
+        steps.RemoveRouter("eth0", "fe80::1"),
+    ]
+    assert list(plan_ipv6(skip, inner, formerly)) == [steps.SetIpv6("eth0", "accept_ra", 0)]
+    for same in (skip, None):
+        assert list(plan_addresses(skip, inner, same)) == []
+        assert list(plan_unheard(skip, inner, same)) == []
+        assert list(plan_ipv6(skip, inner, same)) == []
+    assert list(plan_unheard(formerly, inner, formerly)) == []

@@ -15,6 +15,8 @@ class Cause(StrEnum):
     """What a bridge does with one of its ports: VLANs, membership."""
     ADDRESS = "address"
     ROUTE = "route"
+    ADVERTISED = "advertised"
+    """What a router gives, or takes away: addresses, itself."""
     FORWARDING = "forwarding"
     """Where a tunnel sends what has no known place."""
     QDISC = "qdisc"

@@ -124,9 +124,10 @@ class NodeNetworks:
                 await self._prove(network, asking)
             seen, _ = await self._make(network)
         kept = self._store.get(vm)
-        if kept is not None and not kept.containers:
-            # Once a container is there, nobody who asks for a change waits for a server outside.
-            await self._dhcp.first_leases(network, self._lease_wait_s)
+        # Once a container is there, nobody who asks for a change waits for a server outside.
+        new = kept is not None and not kept.containers
+        if new and await self._dhcp.first_leases(network, self._lease_wait_s):
+            seen = await self._in_thread(netlink.observe, vm, network)
         found = self._described(vm, seen)
         if found is None:
             raise TransientError(f"namespace of VM {vm} vanished while it was made; try again")

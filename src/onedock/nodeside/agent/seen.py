@@ -101,6 +101,10 @@ class InnerLink:
     """Index of the other end of a veth, in the agent's own namespace."""
     addresses: tuple[str, ...] = ()
     """CIDR, canonical, permanent ones only, in the kernel's order."""
+    advertised: tuple[str, ...] = ()
+    """CIDR, IPv6, those for a time only: made of what a router has said."""
+    routers: tuple[str, ...] = ()
+    """Default gateways that have advertised themselves, the preferred one first."""
     gateways: tuple[tuple[str, int], ...] = ()
     """(gateway, metric) of static default routes."""
     routes: tuple[tuple[str, str, int], ...] = ()

@@ -10,7 +10,7 @@ from onedock.nodeside.agent.rtnetlink.socket import APPEND, CREATE, EXCLUSIVE
 from onedock.nodeside.agent.seen import SOURCE_PRIORITY
 
 _RTNH_F_ONLINK = 4
-_RTPROT_KERNEL, _RTPROT_STATIC = 2, 4
+_RTPROT_KERNEL, _RTPROT_STATIC, _RTPROT_RA = 2, 4, 9
 _SCOPE_LINK = 253
 _METRIC6 = 256
 """Of the kernel's own IPv6 routes to subnets."""
@@ -24,6 +24,8 @@ def apply_to_routes(kernel: Kernel, step: steps.RouteStep) -> None:
             _remove(kernel, _static(kernel, name, _ANYWHERE[":" in gateway], gateway, metric))
         case steps.AddGateway(name, gateway, metric, onlink):
             _add(kernel, _static(kernel, name, _ANYWHERE[":" in gateway], gateway, metric, onlink=onlink))
+        case steps.RemoveRouter(name, gateway):
+            _remove(kernel, Route(_ANYWHERE[True], kernel.index(name, inside=True), _RTPROT_RA, gateway=gateway))
         case steps.RemoveRoute(name, destination, gateway, metric):
             _remove(kernel, _static(kernel, name, destination, gateway, metric))
         case steps.AddRoute(name, destination, gateway, metric, onlink):

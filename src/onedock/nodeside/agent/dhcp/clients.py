@@ -112,14 +112,15 @@ class DhcpClients:
             if lease is not None and client.lease == lease:
                 client.served.set()
 
-    async def first_leases(self, network: Network, within_s: float) -> None:
-        """Wait until all its NICs have their leases, but not longer than ``within_s`` seconds."""
+    async def first_leases(self, network: Network, within_s: float) -> bool:
+        """Wait until all its NICs have their leases, for at most ``within_s`` seconds; returns whether any had none."""
         clients = [self._clients.get((network.vm, nic.index)) for nic in _by_dhcp(network)]
+        waiting = [client for client in clients if client is not None and not client.served.is_set()]
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within_s):
-                for client in clients:
-                    if client is not None:
-                        await client.served.wait()
+                for client in waiting:
+                    await client.served.wait()
+        return bool(waiting)
 
     def waiting(self, network: Network) -> tuple[str, ...]:
         """A line for each NIC that has no lease."""

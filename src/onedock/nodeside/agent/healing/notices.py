@@ -32,7 +32,7 @@ _SCOPE_LINK = 253
 _IFA_F_PERMANENT = 0x80
 _TABLE_COMPAT, _TABLE_MAIN = 252, 254
 """RT_TABLE_COMPAT: a number above 255, such as those of the tables for sources."""
-_PROTO_KERNEL, _PROTO_BOOT, _PROTO_STATIC, _PROTO_DHCP = 2, 3, 4, 16
+_PROTO_KERNEL, _PROTO_BOOT, _PROTO_STATIC, _PROTO_RA, _PROTO_DHCP = 2, 3, 4, 9, 16
 _NFT_SUBSYSTEM, _NFT_MESSAGES, _NFT_NEWGEN = 10, 32, 15
 _NFT_TABLES, _NFT_CHAINS = frozenset({0, 2}), frozenset({3, 5})
 
@@ -41,7 +41,7 @@ _IFLA_IFALIAS, _IFLA_AF_SPEC, _IFLA_GROUP = 20, 26, 27
 _INFO_KIND, _INFO_DATA = 1, 2
 _BRIDGE_SETTINGS = frozenset({*range(1, 9), 39})
 """IFLA_BR_*: delays, ageing, spanning tree, priority and VLAN filtering. The others are timers and counters."""
-_IFA_FLAGS = 8
+_IFA_ADDRESS, _IFA_FLAGS = 1, 8
 _TCA_KIND = 1
 _NFTA_TABLE = 1
 """The table's name has this number in messages of tables, chains, rules, sets, elements and objects alike."""
@@ -60,7 +60,8 @@ class Notice:
     """Of the link or of the table."""
     gone: bool = False
     state: tuple[object, ...] = ()
-    """Of a link: everything that can be set on it and that VMs depend on; of a table: its flags, if it has some."""
+    """Of a link: everything that can be set on it and that VMs depend on; of a table: its flags, if it has some; of
+    what a router gives: the address."""
     part: str = ""
     """Of the table: the chain, set or object; empty: the table itself."""
     group: int = 0
@@ -102,18 +103,25 @@ def _link(gone: bool, body: bytes) -> Notice:
 
 def _address(gone: bool, body: bytes) -> Notice | None:
     family, _, flags, scope, index = _ADDRESS.unpack_from(body)
-    if wide := _attributes(body[_ADDRESS.size :]).get(_IFA_FLAGS):
+    found = _attributes(body[_ADDRESS.size :])
+    if wide := found.get(_IFA_FLAGS):
         (flags,) = _U32.unpack(wide)
+    passing = not flags & _IFA_F_PERMANENT
     # A leased IPv4 address comes and is prolonged by our own doing only: it can only be missed.
-    passing = not flags & _IFA_F_PERMANENT and not (gone and family == _AF_INET)
-    by_itself = (family == _AF_INET6 and scope == _SCOPE_LINK) or passing
-    return None if by_itself or index == LOOPBACK else Notice(Cause.ADDRESS, index, gone=gone)
+    by_itself = scope == _SCOPE_LINK if family == _AF_INET6 else passing and not gone
+    if by_itself or index == LOOPBACK:
+        return None
+    if passing and family == _AF_INET6:
+        return Notice(Cause.ADVERTISED, index, gone=gone, state=(found.get(_IFA_ADDRESS),))
+    return Notice(Cause.ADDRESS, index, gone=gone)
 
 
 def _route(gone: bool, body: bytes) -> Notice | None:
-    _, _, _, _, table, protocol, _, _, _ = _ROUTE.unpack_from(body)
+    _, length, _, _, table, protocol, _, _, _ = _ROUTE.unpack_from(body)
     if table == _TABLE_COMPAT:
         return Notice(Cause.ROUTE, gone=gone)
+    if table == _TABLE_MAIN and protocol == _PROTO_RA and length == 0:
+        return Notice(Cause.ADVERTISED, gone=gone)
     # The kernel's own come with addresses, a lease's with it: they can only be missed.
     of_interest = protocol in {_PROTO_BOOT, _PROTO_STATIC} or (gone and protocol in {_PROTO_KERNEL, _PROTO_DHCP})
     return Notice(Cause.ROUTE, gone=gone) if table == _TABLE_MAIN and of_interest else None

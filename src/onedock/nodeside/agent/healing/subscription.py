@@ -53,6 +53,7 @@ class Subscription:
         # Messages must be taken in their order, and who has returned from ``read`` may rely on it.
         self._lock = threading.Lock()
         self._links: dict[tuple[Cause, int], Notice] = {}
+        self._advertised: set[tuple[object, ...]] = set()
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Read soon after something is said."""
@@ -104,10 +105,13 @@ class Subscription:
                     if error.errno != errno.ENOBUFS:
                         raise
                     self._links.clear()
+                    self._advertised.clear()
                     self._tell(Notice(Cause.OVERRUN), "")
 
     def _take(self, notice: Notice) -> None:
         name = notice.name
+        if notice.cause is Cause.ADVERTISED and notice.state and self._is_known(notice):
+            return
         if notice.cause in {Cause.LINK, Cause.PORT}:
             key = (notice.cause, notice.index)
             earlier = self._links.pop(key, None)
@@ -120,6 +124,16 @@ class Subscription:
         elif link := self._links.get((Cause.LINK, notice.index)):
             name = link.name
         self._tell(notice, name)
+
+    def _is_known(self, notice: Notice) -> bool:
+        """Whether an address is only prolonged, as it is by everything that its router says."""
+        address = (notice.index, *notice.state)
+        known = address in self._advertised
+        if notice.gone:
+            self._advertised.discard(address)
+            return False
+        self._advertised.add(address)
+        return known
 
 
 def sockets_of_node() -> tuple[socket.socket, ...]:

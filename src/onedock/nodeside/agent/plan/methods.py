@@ -4,7 +4,7 @@ import ipaddress
 from collections.abc import Iterator, Mapping
 
 from onedock.nodeside.agent.seen import InnerLink
-from onedock.nodeside.agent.steps import AddAddress, SetIpv6, Step
+from onedock.nodeside.agent.steps import AddAddress, RemoveAddress, RemoveRouter, SetIpv6, Step
 from onedock.reconcilers.model import Nic
 from onedock.reconcilers.nic_parts import Method
 
@@ -33,9 +33,27 @@ def _link_local(mac: str) -> str:
     return str(ipaddress.IPv6Interface((b"\xfe\x80" + bytes(6) + identifier, 64)))
 
 
-def plan_ipv6(nic: Nic, inner: InnerLink) -> Iterator[Step]:
-    """Whether routers are listened to, and IPv6 is there at all. Nothing without IPv6 in the kernel."""
+def plan_ipv6(nic: Nic, inner: InnerLink, former: Nic | None) -> Iterator[Step]:
+    """Whether routers are listened to, and IPv6 is there at all. Nothing without IPv6 in the kernel.
+
+    A guest that is left to itself from now on begins with a NIC as it is born.
+    """
+    method = Method.STATIC if _is_left_alone(nic, former) else nic.method6
     have = dict(inner.ipv6)
-    for key, value in _SYSCTLS[nic.method6].items():
+    for key, value in _SYSCTLS[method].items():
         if have.get(key, value) != value:
             yield SetIpv6(nic.name, key, value)
+
+
+def plan_unheard(nic: Nic, inner: InnerLink, former: Nic | None) -> Iterator[Step]:
+    """What routers gave goes when they are not listened to any more; it would stay for as long as they have said."""
+    if nic.method6 is Method.STATIC or _is_left_alone(nic, former):
+        for address in inner.advertised:
+            yield RemoveAddress(nic.name, address)
+        for gateway in inner.routers:
+            yield RemoveRouter(nic.name, gateway)
+
+
+def _is_left_alone(nic: Nic, former: Nic | None) -> bool:
+    """Whether it was not until now."""
+    return nic.method6 is Method.SKIP and former is not None and former.method6 is not Method.SKIP

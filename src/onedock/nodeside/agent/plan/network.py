@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from itertools import chain
 
 from onedock.nodeside.agent.plan.bridge import plan_bridge, plan_phydev, plan_released
-from onedock.nodeside.agent.plan.methods import plan_ipv6, plan_link_local
+from onedock.nodeside.agent.plan.methods import plan_ipv6, plan_link_local, plan_unheard
 from onedock.nodeside.agent.plan.nic import Pair, as_created, find_pair, plan_addresses, plan_veth
 from onedock.nodeside.agent.plan.overlap import Sharing, plan_arp, plan_source_routes, plan_source_rules, sharing
 from onedock.nodeside.agent.plan.ovs import plan_switch, plan_switch_port
@@ -26,8 +26,10 @@ def plan(wanted: Network, seen: Seen, earlier: Network | None = None) -> tuple[S
     ``earlier`` is what was wanted until now, for what cannot be told from its looks to be the VM's.
     Raises TerminalError when a link that is not ours is in the way, or a physical device cannot be used.
     """
-    shared = sharing(wanted)
     pairs = {nic.index: find_pair(wanted.vm, nic, seen) for nic in wanted.nics}
+    formers = {nic.index: nic for nic in earlier.nics} if earlier is not None else {}
+    inners = {nic.index: _inner(nic, pairs[nic.index], seen) for nic in wanted.nics}
+    shared = sharing(wanted, inners)
     steps: list[Step] = [] if seen.namespace else [CreateNamespace()]
     if not seen.loopback_up:
         steps.append(RaiseLoopback())
@@ -37,16 +39,16 @@ def plan(wanted: Network, seen: Seen, earlier: Network | None = None) -> tuple[S
     steps.extend(_plan_node(wanted, seen))
     steps.extend(_plan_deletions(wanted, seen, {pair[0].name for pair in pairs.values() if pair is not None}))
     for nic in wanted.nics:
-        steps.extend(_plan_plugged(wanted, nic, seen, pairs[nic.index], shared))
+        steps.extend(_plan_plugged(wanted, nic, seen, pairs[nic.index], formers.get(nic.index), shared))
     steps.extend(plan_rules(wanted, seen, is_new=None in pairs.values()))
     for nic in wanted.nics:
-        inner = _inner(nic, pairs[nic.index], seen)
+        inner = inners[nic.index]
         if not inner.up:
             steps.append(RaiseNic(nic.name))
         steps.extend(plan_link_local(nic, inner))
-        steps.extend(plan_routes(nic, inner))
+        steps.extend(plan_routes(nic, inner, formers.get(nic.index)))
         steps.extend(plan_source_routes(nic, inner, shared))
-    steps.extend(plan_source_rules(wanted, seen, shared))
+    steps.extend(plan_source_rules(wanted, seen, inners, shared))
     return tuple(steps)
 
 
@@ -54,16 +56,19 @@ def _inner(nic: Nic, pair: Pair | None, seen: Seen) -> InnerLink:
     return pair[1] if pair is not None else as_created(nic, seen)
 
 
-def _plan_plugged(wanted: Network, nic: Nic, seen: Seen, pair: Pair | None, shared: Sharing) -> Iterator[Step]:
+def _plan_plugged(
+    wanted: Network, nic: Nic, seen: Seen, pair: Pair | None, former: Nic | None, shared: Sharing
+) -> Iterator[Step]:
     """All of a NIC that may be there while it is still down: nothing passes that is not limited and filtered."""
     host, inner = pair[0] if pair is not None else None, _inner(nic, pair, seen)
     yield from plan_veth(wanted.vm, nic, seen, pair)
     yield from plan_switch_port(wanted.vm, nic, seen, host)
     yield from plan_trunk_port(nic, host, seen)
-    ipv6, addresses = plan_ipv6(nic, inner), plan_addresses(nic, inner)
+    ipv6, addresses = plan_ipv6(nic, inner, former), plan_addresses(nic, inner, former)
     # What is switched off has lost its addresses already, what is switched on can only then have some.
     yield from chain(addresses, ipv6) if nic.method6 is Method.DISABLE else chain(ipv6, addresses)
-    yield from plan_arp(nic, inner, shared)
+    yield from plan_unheard(nic, inner, former)
+    yield from plan_arp(wanted, nic, inner, shared)
     yield from plan_limits(nic, host, inner)
 
 

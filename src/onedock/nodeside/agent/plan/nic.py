@@ -71,15 +71,16 @@ def _plan_host_side(vm: VmId, nic: Nic, host: HostLink) -> Iterator[Step]:
         yield RaiseHostLink(host.name)
 
 
-def plan_addresses(nic: Nic, inner: InnerLink) -> Iterator[Step]:
+def plan_addresses(nic: Nic, inner: InnerLink, former: Nic | None) -> Iterator[Step]:
     """Addresses of one IPv4 subnet keep their order: the first is the source of what the VM sends.
 
     So from the first difference within a subnet on, everything is taken away and added again. Where the guest is left
-    to itself, what is not wanted is its own.
+    to itself, what is neither wanted nor was by the ``former`` NIC is its own.
     """
     all_wanted = tuple(dict.fromkeys(map(canonical_address, nic.addresses)))
+    ours = {*all_wanted, *map(canonical_address, former.addresses if former is not None else ())}
     want = _by_subnet(all_wanted)
-    have = _by_subnet(tuple(one for one in inner.addresses if one in all_wanted or not _is_guests(nic, one)))
+    have = _by_subnet(tuple(one for one in inner.addresses if one in ours or not is_guests(nic, one)))
     for subnet, addresses in have.items():
         for address in addresses[_common(addresses, want.get(subnet, ())) :]:
             yield RemoveAddress(nic.name, address)
@@ -88,8 +89,8 @@ def plan_addresses(nic: Nic, inner: InnerLink) -> Iterator[Step]:
             yield AddAddress(nic.name, address)
 
 
-def _is_guests(nic: Nic, address: str) -> bool:
-    """Whether an address that is not wanted may be one that the guest gave itself."""
+def is_guests(nic: Nic, address: str) -> bool:
+    """Whether an address, or a route by it, that is not wanted may be one that the guest gave itself."""
     return (nic.method6 if ":" in address else nic.method) is Method.SKIP
 
 

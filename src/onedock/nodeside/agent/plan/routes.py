@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from onedock.nodeside.agent.parsed import ip_address, ip_interface, ip_network
-from onedock.nodeside.agent.plan.nic import plan_addresses
+from onedock.nodeside.agent.plan.nic import is_guests, plan_addresses
 from onedock.nodeside.agent.seen import InnerLink, canonical_gateway, metric
 from onedock.nodeside.agent.steps import (
     AddAddress,
@@ -16,25 +16,25 @@ from onedock.nodeside.agent.steps import (
     Step,
 )
 from onedock.reconcilers.model import Nic
-from onedock.reconcilers.nic_parts import Method
 
 LINK_LOCAL = "fe80::/64"
 
 
-def plan_routes(nic: Nic, inner: InnerLink) -> Iterator[Step]:
-    """Static routes are those wanted and no others; where the guest is left to itself, others are its own."""
-    yield from _plan_connected(nic, inner)
-    routes = {
-        (_network(route.destination), canonical_gateway(route.gateway), metric(nic, route.gateway))
-        for route in nic.routes
-    }
-    gateways = {(canonical_gateway(gateway), metric(nic, gateway)) for gateway in nic.gateways}
+def plan_routes(nic: Nic, inner: InnerLink, former: Nic | None) -> Iterator[Step]:
+    """Static routes are those wanted and no others; where the guest is left to itself, others are its own.
+
+    They are not when they were those of the ``former`` NIC.
+    """
+    yield from _plan_connected(nic, inner, former)
+    routes, gateways = _routes(nic), _gateways(nic)
+    former_routes, former_gateways = (_routes(former), _gateways(former)) if former is not None else (set(), set())
     for gateway, number in inner.gateways:
-        if (gateway, number) not in gateways and not _is_guests(nic, gateway):
+        one = gateway, number
+        if one not in gateways and (one in former_gateways or not is_guests(nic, gateway)):
             yield RemoveGateway(nic.name, gateway, number)
-    for destination, gateway, number in inner.routes:
-        if (destination, gateway, number) not in routes and not _is_guests(nic, gateway):
-            yield RemoveRoute(nic.name, destination, gateway, number)
+    for route in inner.routes:
+        if route not in routes and (route in former_routes or not is_guests(nic, route[1])):
+            yield RemoveRoute(nic.name, *route)
     subnets = [ip_interface(address).network for address in nic.addresses]
 
     def onlink(gateway: str) -> bool:
@@ -46,11 +46,22 @@ def plan_routes(nic: Nic, inner: InnerLink) -> Iterator[Step]:
         yield AddGateway(nic.name, gateway, number, onlink(gateway))
 
 
-def _plan_connected(nic: Nic, inner: InnerLink) -> Iterator[Step]:
+def _routes(nic: Nic) -> set[tuple[str, str, int]]:
+    return {
+        (_network(route.destination), canonical_gateway(route.gateway), metric(nic, route.gateway))
+        for route in nic.routes
+    }
+
+
+def _gateways(nic: Nic) -> set[tuple[str, int]]:
+    return {(canonical_gateway(gateway), metric(nic, gateway)) for gateway in nic.gateways}
+
+
+def _plan_connected(nic: Nic, inner: InnerLink, former: Nic | None) -> Iterator[Step]:
     """The kernel makes these itself with an address or when the NIC comes up, but never again."""
     if not inner.up:
         return
-    changes = tuple(plan_addresses(nic, inner))
+    changes = tuple(plan_addresses(nic, inner, former))
     gone = {step.address for step in changes if isinstance(step, RemoveAddress)}
     # A further IPv4 address of a subnet makes no route, a further IPv6 address does.
     made = {_network(step.address) for step in changes if isinstance(step, AddAddress) and ":" in step.address}
@@ -64,10 +75,6 @@ def _plan_connected(nic: Nic, inner: InnerLink) -> Iterator[Step]:
     for destination, source in missing.items():
         if destination not in inner.connected | made:
             yield AddConnected(nic.name, destination, source)
-
-
-def _is_guests(nic: Nic, address: str) -> bool:
-    return (nic.method6 if ":" in address else nic.method) is Method.SKIP
 
 
 def _network(destination: str) -> str:

@@ -18,7 +18,7 @@ _IFA_F_PERMANENT = 0x80
 _SCOPE_LINK = 253
 _TABLE_COMPAT, _TABLE_MAIN = 252, 254
 """The first: a number above 255, which an attribute tells."""
-_PROTO_KERNEL = 2
+_PROTO_KERNEL, _PROTO_RA = 2, 9
 _STATIC = frozenset({3, 4})
 """Route protocols ``boot`` and ``static``: not learnt by router advertisements or DHCP."""
 _INET, _INET6 = 2, 10
@@ -104,6 +104,10 @@ def _inner_link(link: Link, addresses: Sequence[_Address], routes: Sequence[_Rou
         peer=link.number(IFLA_LINK),
         # What is given for a time only, by a router or a DHCP server, comes and goes as it likes.
         addresses=tuple(one.cidr for one in own if one.scope != _SCOPE_LINK and one.permanent),
+        advertised=tuple(
+            one.cidr for one in own if one.family == _INET6 and one.scope != _SCOPE_LINK and not one.permanent
+        ),
+        routers=tuple(one.gateway for one in in_main if one.protocol == _PROTO_RA and one.is_default and one.gateway),
         gateways=tuple((one.gateway, one.metric) for one in static if one.is_default),
         routes=tuple((one.destination, one.gateway, one.metric) for one in static if not one.is_default),
         connected=frozenset(one.destination for one in in_main if one.protocol == _PROTO_KERNEL and not one.gateway),

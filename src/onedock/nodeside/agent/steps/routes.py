@@ -23,6 +23,14 @@ class AddGateway:
 
 
 @dataclass(frozen=True, slots=True)
+class RemoveRouter:
+    """Remove a default route that a router has advertised."""
+
+    name: str
+    gateway: str
+
+
+@dataclass(frozen=True, slots=True)
 class RemoveRoute:
     """Remove a static route."""
 
@@ -94,6 +102,7 @@ class AddSourceRule:
 RouteStep = (
     RemoveGateway
     | AddGateway
+    | RemoveRouter
     | RemoveRoute
     | AddRoute
     | AddConnected
