@@ -13,8 +13,8 @@ from tests.support.probing import inside
 
 from bench.measure import Report, Row, Stopwatch, rss_mib, series
 from bench.stage import FIRST_VM
-from onedock.nodeside.agent.firewall import shared
-from onedock.nodeside.agent.firewall.ruleset import host_ruleset, vm_ruleset
+from onedock.nodeside.agent.firewall import kernel, shared
+from onedock.nodeside.agent.firewall.ruleset import Ruleset, host_ruleset, vm_ruleset
 from onedock.nodeside.remote import AgentClient
 from onedock.reconcilers.model import Network, Nic, VmId, namespace_name
 from onedock.reconcilers.nic_parts import Direction, Protocol, SecurityRule, Spoofing
@@ -28,6 +28,7 @@ BLOCK = 100
 """Packets in a row through the rules of one VM, before the other one has its turn."""
 BLOCKS = 20
 LOAD_GOAL = 1.5
+WHOLE_GOAL_MS = 150.0
 PACKET_GOAL = 1.1
 FIRST_PACKET_GOAL = 1.5
 FILTER_GOAL_MS = 20.0
@@ -77,33 +78,40 @@ def _address(number: int) -> str:
     return f"10.200.{number + 1 >> 8}.{number + 1 & 255}"
 
 
-def _bare_nft(network: Network) -> None:
-    """Load the VM's groups as a shell script would, in its namespace, where the calling thread is."""
-    ruleset = vm_ruleset(network)
-    assert ruleset is not None
-    subprocess.run(["nft", "-j", "-f", "-"], input=ruleset.text.encode(), check=True, capture_output=True)
+def _load(ruleset: Ruleset, *, barely: bool) -> float:
+    """Load a VM's groups in its namespace, where the calling thread is; ``barely``: as a shell script would."""
+    with Stopwatch() as watch:
+        if barely:
+            subprocess.run(["nft", "-j", "-f", "-"], input=ruleset.text.encode(), check=True, capture_output=True)
+        else:
+            kernel.load(ruleset)
+    return watch.seconds
 
 
-async def _loads(client: AgentClient) -> tuple[list[float], list[float]]:
-    """Another thousand rules for one VM by nft alone, and by the agent with all that it does, in turns."""
-    bare, ours = [], []
-    networks = [_network(0, _rules(RULES, variant)) for variant in range(1, SAMPLES + 1)]
-    await client.ensure(_network(1, None))
-    for network in networks:
-        vm_ruleset(network)  # what nft is given is there before
-        with Stopwatch() as watch:
-            await asyncio.to_thread(inside, namespace_name(VmId(FIRST_VM + 1)), partial(_bare_nft, network))
-        bare.append(watch.seconds)
+async def _loads(client: AgentClient) -> tuple[list[float], list[float], list[float]]:
+    """Another thousand rules by nft alone, by netlink, and by the agent with all that it does, in turns."""
+    bare: list[float] = []
+    load: list[float] = []
+    whole: list[float] = []
+    for number in (1, 2):
+        await client.ensure(_network(number, None))
+    for variant in range(1, SAMPLES + 1):
+        network = _network(0, _rules(RULES, variant))
+        ruleset = vm_ruleset(network)
+        assert ruleset is not None
+        for number, times, barely in ((1, bare, True), (2, load, False)):
+            place = namespace_name(VmId(FIRST_VM + number))
+            times.append(await asyncio.to_thread(inside, place, partial(_load, ruleset, barely=barely)))
         with Stopwatch() as watch:
             await client.ensure(network)
-        ours.append(watch.seconds)
-    return bare, ours
+        whole.append(watch.seconds)
+    return bare, load, whole
 
 
 async def _many(client: AgentClient) -> list[float]:
     """Plug VMs with a thousand rules each, all in the same groups."""
     times = []
-    for number in range(2, VMS + 2):
+    for number in range(3, VMS + 3):
         with Stopwatch() as watch:
             await client.ensure(_network(number, _rules(RULES)))
         times.append(watch.seconds)
@@ -191,23 +199,31 @@ def _filters() -> dict[tuple[int, str], list[float]]:
 
 async def thousand_rules() -> Report:
     """Load, load for many VMs, let packets through; then the filters, which all VMs of a node share."""
-    few, many = VMS + 2, 2
+    few, many = VMS + 3, 3
     with PrivateAgent() as agent:
         async with AgentClient(agent.socket) as client:
-            bare, ours = await _loads(client)
+            bare, load, whole = await _loads(client)
             plugs = await _many(client)
             memory = rss_mib(agent.pid)
             await client.ensure(_network(few, _rules(1)))
             agent.run(["ip", "address", "add", f"{_GATEWAY}/16", "dev", _BRIDGE])
             packets = await asyncio.to_thread(inside, agent.netns, partial(_packets, (few, many)))
-            for number in range(VMS + 3):
+            for number in range(VMS + 4):
                 await client.remove(VmId(FIRST_VM + number))
     with PrivateAgent() as agent:
         filters = await asyncio.to_thread(inside, agent.netns, _filters)
     baseline = series(bare)
     rows = [
         Row(f"{RULES} other rules of a running VM, by nft -j -f alone", baseline),
-        Row("the same by the agent: request, look, plan, load, look", series(ours), baseline=baseline, goal=LOAD_GOAL),
+        Row(
+            "the same by netlink, with counters that go on and a proof", series(load), baseline=baseline, goal=LOAD_GOAL
+        ),
+        Row(
+            "the same by the agent, new to it: request, look, plan, load, look",
+            series(whole),
+            goal=WHOLE_GOAL_MS,
+            goal_of="p50",
+        ),
         Row(f"plug a VM with {RULES} rules, {VMS} VMs in the same groups", series(plugs)),
         Row("agent's memory then", series([memory]), unit="MiB"),
     ]

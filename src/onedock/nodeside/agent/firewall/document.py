@@ -55,6 +55,11 @@ class Document:
         first, gone = _emptied(self.table)
         self.commands: list[Expression] = [first] if shared else [first, gone, first]
 
+    @cached_property
+    def text(self) -> str:
+        """The commands in JSON, when all of them are there."""
+        return _commands(self.commands)
+
     def base_chain(self, name: str, hook: str, priority: int, device: str | None = None) -> None:
         """A chain that packets enter; what reaches its end passes."""
         bound = {} if device is None else {"dev": device}
@@ -100,18 +105,21 @@ class Document:
 
 def text(documents: Iterable[Document], absent: Iterable[Table] = ()) -> str:
     """The JSON of one transaction, which removes other tables besides."""
-    commands = [command for document in documents for command in document.commands]
-    commands += [command for table in absent for command in _emptied(table)]
-    return _text(commands)
+    removals = [command for table in absent for command in _emptied(table)]
+    return _text([*(document.text for document in documents), _commands(removals)])
 
 
 def preceded(by: Document, transaction: str) -> str:
     """The JSON of one transaction that does something else before."""
-    return _text(by.commands + json.loads(transaction)["nftables"])
+    return _text([by.text, _commands(json.loads(transaction)["nftables"])])
 
 
-def _text(commands: list[Expression]) -> str:
-    return json.dumps({"nftables": commands}, separators=(",", ":"))
+def _text(parts: Iterable[str]) -> str:
+    return f'{{"nftables":[{",".join(filter(None, parts))}]}}'
+
+
+def _commands(commands: list[Expression]) -> str:
+    return json.dumps(commands, separators=(",", ":"))[1:-1]
 
 
 def _emptied(table: Table) -> tuple[Expression, Expression]:

@@ -4,6 +4,7 @@ What a user has written is counted by the elements of sets, whose comment is the
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -38,23 +39,23 @@ class Hits:
 def of_counter(data: bytes) -> Hits:
     """A counter that has a name."""
     values = dict(attributes(data))
-    nic, rule = _named(values[_OBJECT_NAME].rstrip(b"\0").decode())
-    return _counted(Hits(nic, rule, 0, 0), values[_OBJECT_DATA])
+    return Hits(*_named(values[_OBJECT_NAME].rstrip(b"\0").decode()), *_counts(values[_OBJECT_DATA]))
 
 
 def of_elements(name: str, elements: Iterable[bytes]) -> list[Hits]:
     """The rules in a set of a group; an element may be a part of its rule only."""
-    found: dict[str, Hits] = {}
     if (group := _of_group(name)) is None:
         return []
+    packets, octets = Counter[bytes](), Counter[bytes]()
     for element in elements:
         values = dict(attributes(element))
-        if _EXPRESSION not in values or _USER_DATA not in values:
-            continue  # the end of a range
-        words = values[_USER_DATA][2:].rstrip(b"\0").decode()  # after the type, a comment's, and the length
-        one = _counted(Hits(*group, 0, 0, words), dict(attributes(values[_EXPRESSION]))[_EXPRESSION_DATA])
-        found[words] = _sum(found[words], one) if words in found else one
-    return list(found.values())
+        if _EXPRESSION in values and _USER_DATA in values:  # else it is the end of a range
+            comment = values[_USER_DATA]
+            counts = _counts(dict(attributes(values[_EXPRESSION]))[_EXPRESSION_DATA])
+            packets[comment] += counts[0]
+            octets[comment] += counts[1]
+    # Before the text there are its type, a comment's, and its length.
+    return [Hits(*group, packets[one], octets[one], one[2:].rstrip(b"\0").decode()) for one in packets]
 
 
 def together(hits: Iterable[Hits]) -> tuple[Hits, ...]:
@@ -88,9 +89,9 @@ def _of_group(name: str) -> tuple[str, str] | None:
     return (found["nic"], f"{found['way']}.group-{found['group']}") if found else None
 
 
-def _counted(hits: Hits, data: bytes) -> Hits:
+def _counts(data: bytes) -> tuple[int, int]:
     counts = dict(attributes(data))
-    return replace(hits, packets=int.from_bytes(counts[_PACKETS]), bytes=int.from_bytes(counts[_BYTES]))
+    return int.from_bytes(counts[_PACKETS]), int.from_bytes(counts[_BYTES])
 
 
 def _sum(one: Hits, other: Hits) -> Hits:

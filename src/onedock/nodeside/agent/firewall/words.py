@@ -30,5 +30,8 @@ def _peer(first: str, last: str) -> str:
     """An address, a subnet where it is one, or a range."""
     if first == last:
         return first
-    nets = list(ipaddress.summarize_address_range(ipaddress.ip_address(first), ipaddress.ip_address(last)))
-    return str(nets[0]) if len(nets) == 1 else f"{first}-{last}"
+    begin, end = ipaddress.ip_address(first), ipaddress.ip_address(last)
+    size = int(end) - int(begin) + 1
+    if size & (size - 1) == 0 and int(begin) % size == 0:
+        return f"{first}/{begin.max_prefixlen - size.bit_length() + 1}"
+    return f"{first}-{last}"
