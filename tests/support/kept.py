@@ -4,7 +4,6 @@ import json
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Self
 
 from tests.support import processes
@@ -38,11 +37,10 @@ class KeptAgents:
             if not agent.alive:
                 agent.start()
             agent.log.write_bytes(b"")
-            namespaces = _namespaces()
             yield agent
             if agent.alive:
                 processes.wait_until(lambda: not processes.descendants(agent.pid), within=5, what="its programs end")
-            left = [*made_by(agent), *_tables(agent), *_files(agent), *(_namespaces() - namespaces)]
+            left = [*made_by(agent), *_tables(agent), *_files(agent), *_namespaces(agent)]
             assert not left, f"left behind by the agent: {', '.join(left)}"
             _remove_links(agent)
         except BaseException as error:
@@ -57,8 +55,10 @@ def made_by(agent: PrivateAgent) -> list[str]:
     return [link["ifname"] for link in agent.ip("link") if link.get("ifalias", "").startswith("onedock")]
 
 
-def _namespaces() -> set[str]:
-    return {path.name for path in Path("/run/netns").glob("one-*")}
+def _namespaces(agent: PrivateAgent) -> list[str]:
+    """Namespaces with a name to which a link of the agent's has ever led: others may be a neighbour's."""
+    listed = json.loads(agent.run(["ip", "-j", "netns", "list-id"]) or "[]")
+    return [one["name"] for one in listed if one.get("name", "").startswith("one-")]
 
 
 def _tables(agent: PrivateAgent) -> list[str]:

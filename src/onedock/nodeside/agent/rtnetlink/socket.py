@@ -50,6 +50,7 @@ class Rtnetlink:
         if strict:
             self._socket.setsockopt(_SOL_NETLINK, _STRICT, 1)
         self._sequence = 0
+        self._interrupted = False
 
     def __enter__(self) -> Self:
         return self
@@ -67,18 +68,25 @@ class Rtnetlink:
             pass
 
     def dump(self, kind: int, body: bytes) -> list[bytes]:
-        """Bodies of all answers; asked again when the kernel's tables changed meanwhile. Raises NetlinkError."""
+        """Bodies of all answers; asked again when the kernel's tables changed meanwhile.
+
+        TransientError: they always do, or what was asked about went.
+        """
         for _ in range(_DUMP_ATTEMPTS):
-            answers = list(self._ask(kind, REQUEST | DUMP, body))
-            if not any(flags & _DUMP_INTERRUPTED for flags, _ in answers):
-                return [answer for _, answer in answers]
+            self._interrupted = False
+            try:
+                answers = list(self._ask(kind, REQUEST | DUMP, body))
+            except NetlinkError as error:
+                raise TransientError(f"the node's kernel does not show its links: {error}; try again") from error
+            if not self._interrupted:
+                return answers
         raise TransientError("the node's links change faster than they can be read; try again")
 
     def link(self, *, name: str = "", index: int = 0) -> Link | None:
         """One link by its name or index; None: there is none. Raises NetlinkError."""
         which = attribute(IFLA_IFNAME, name.encode() + b"\0") if name else b""
         try:
-            _, answer = next(self._ask(GET_LINK, REQUEST, question(index) + which))
+            answer = next(self._ask(GET_LINK, REQUEST, question(index) + which))
         except NetlinkError as error:
             if error.code == errno.ENODEV:
                 return None
@@ -86,14 +94,14 @@ class Rtnetlink:
         return Link.parse(answer)
 
     def links(self, *, master: int = 0, kind: str = "") -> list[Link]:
-        """All links, or those of one master or kind; the kernel selects them. Raises NetlinkError."""
+        """All links, or those of one master or kind; the kernel selects them. Raises TransientError."""
         which = attribute(IFLA_MASTER, struct.pack("=I", master)) if master else b""
         if kind:
             which += attribute(IFLA_LINKINFO, attribute(IFLA_INFO_KIND, kind.encode() + b"\0"))
         return [Link.parse(answer) for answer in self.dump(GET_LINK, question() + which)]
 
-    def _ask(self, kind: int, flags: int, body: bytes) -> Iterator[tuple[int, bytes]]:
-        """Flags and body of each answer."""
+    def _ask(self, kind: int, flags: int, body: bytes) -> Iterator[bytes]:
+        """The body of each answer."""
         self._sequence += 1
         self._socket.send(HEADER.pack(HEADER.size + len(body), kind, flags, self._sequence, 0) + body)
         while True:
@@ -105,11 +113,11 @@ class Rtnetlink:
                 start += aligned(length)
                 if sequence != self._sequence:
                     continue
-                if answer == _ERROR:
-                    (code,) = struct.unpack_from("=i", content)
-                    if code:
+                self._interrupted |= bool(answer_flags & _DUMP_INTERRUPTED)
+                if answer in {_ERROR, _DONE}:
+                    # Of a dump that ends well, it is the number of bytes of the last part, or nothing.
+                    (code,) = struct.unpack_from("=i", content) if len(content) >= 4 else (0,)
+                    if code < 0:
                         raise NetlinkError(-code, os.strerror(-code))
                     return
-                if answer == _DONE:
-                    return
-                yield answer_flags, content
+                yield content
