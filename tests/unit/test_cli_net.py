@@ -2,7 +2,7 @@
 
 import io
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -12,16 +12,16 @@ from tests.unit.test_path_fault import GOOD, NIC, VLAN, VXLAN
 from onedock.cli.show_net import faults, ways
 from onedock.controller.api.paths import nic_view
 from onedock.reconcilers.nic_parts import Method
-from onedock.reconcilers.path import NicPath, Queue, RuleHits
+from onedock.reconcilers.path import NicPath, Queue, Resolver, RuleHits
 
 NETWORK = {"NETWORK": "a-network-with-a-rather-long-name", "VN_MAD": "vxlan"}
 
 
-def view(*nics: NicPath, namespace: bool = True) -> Any:
+def view(*nics: NicPath, namespace: bool = True, resolver: Resolver | None = None) -> Any:
     """As the API's client gets it."""
     named = [nic_view(nic, NETWORK) for nic in nics]
     answer = {"vm": 42, "name": "web", "node": "node1", "namespace": namespace, "interval_s": 0.5, "nics": named}
-    return json.loads(json.dumps(answer))
+    return json.loads(json.dumps(answer | {"resolver": asdict(resolver) if resolver else None}))
 
 
 def shown(renderable: RenderableType, *, width: int = 80) -> str:
@@ -61,6 +61,7 @@ LEASED = replace(
 )
 WAITING = replace(LEASED, leased="", addresses=(), gateways=(), waiting="waiting for a DHCP lease on eth0: nobody")
 GONE = NicPath(NIC)
+NAMED = replace(GOOD, dns=("10.0.0.1", "10.0.0.2"))
 
 VIEWS: dict[str, tuple[Any, tuple[str, ...]]] = {
     "good": (view(GOOD), ("nothing is broken", "eth0 up, MTU 1500", "10.77.0.1 reachable", "2 other ports", "7 (0 B)")),
@@ -73,6 +74,10 @@ VIEWS: dict[str, tuple[Any, tuple[str, ...]]] = {
     "leased": (view(LEASED), ("leased 10.77.0.10/24 from 10.77.0.2",)),
     "waiting": (view(WAITING), ("VM 42 eth0: waiting for a DHCP lease on eth0: nobody; see that", "no address")),
     "gone": (view(GONE, namespace=False), ("no network namespace", "eth0 is missing", "br0 is missing")),
+    "names": (
+        view(NAMED, resolver=Resolver(("10.0.0.2", "9.9.9.9"), ("a.example",), "changed in the container")),
+        ("servers 10.0.0.1 (not in force), 10.0.0.2", "resolv.conf  10.0.0.2, 9.9.9.9; search a.example  ← changed"),
+    ),
     "two": (view(UNPLUGGED, replace(GOOD, nic=replace(NIC, index=1, name="eth1"))), ("VM 42 eth0:", "NIC 1")),
     "none": (view(), ("VM 42: it has no NIC",)),
 }  # fmt: skip

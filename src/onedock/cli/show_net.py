@@ -38,11 +38,19 @@ def ways(answer: Json) -> RenderableType:
         tree.add(Text("no network namespace on the node", style="red"))
     for nic in answer["nics"]:
         branch = tree.add(_title(nic))
-        for hop, text in _hops(nic):
+        for hop, text in _hops(nic, answer["resolver"]):
             place = branch.add(_marked(nic, hop, text))
             for rule in _rules(nic["rules"] or []) if hop == "security groups" else ():
                 place.add(Text(rule))
+    if answer["resolver"]:
+        tree.add(_resolver(answer["resolver"]))
     return tree
+
+
+def _resolver(said: Json) -> Text:
+    search = f"; search {', '.join(said['search'])}" if said["search"] else ""
+    text = f"  {', '.join(said['servers']) or 'no name server'}{search}"
+    return Text.assemble(("resolv.conf", "bold"), text, (f"  ← {said['trouble']}" if said["trouble"] else "", "yellow"))
 
 
 def _title(nic: Json) -> Text:
@@ -59,9 +67,9 @@ def _marked(nic: Json, hop: str, text: str) -> Text:
     return Text.assemble(("✔ ", "green") if not nic["fault"] else ("· ", "dim"), (hop, "bold"), f"  {text}")
 
 
-def _hops(nic: Json) -> Iterator[tuple[str, str]]:
+def _hops(nic: Json, resolver: Json | None) -> Iterator[tuple[str, str]]:
     wanted = nic["nic"]
-    yield "container", f"{_link(nic['inside'], wanted['name'])}{_addresses(nic)}"
+    yield "container", f"{_link(nic['inside'], wanted['name'])}{_addresses(nic)}{_name_servers(nic, resolver)}"
     if nic["rules"] is not None:
         hits = _hits([one for one in nic["rules"] if one["packets"] and not one["words"]])
         yield "security groups", hits or ("nothing has come by yet" if nic["rules"] else "no rules are loaded")
@@ -109,6 +117,13 @@ def _addresses(nic: Json) -> str:
         return ""
     leased = f", leased {nic['leased']}" if nic["leased"] else ""
     return f", {inside['mac']}, {', '.join(nic['addresses']) or 'no address'}{leased}"
+
+
+def _name_servers(nic: Json, resolver: Json | None) -> str:
+    """Of the NIC, each with whether the VM asks it."""
+    asked = resolver["servers"] if resolver else nic["dns"]
+    texts = [server if server in asked else f"{server} (not in force)" for server in nic["dns"]]
+    return f", name servers {', '.join(texts)}" if texts else ""
 
 
 def _bridge(nic: Json) -> str:

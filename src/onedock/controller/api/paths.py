@@ -43,6 +43,7 @@ class PathView:
             "namespace": found.namespace,
             "interval_s": found.interval_s,
             "heals": heals_view(heals),
+            "resolver": asdict(found.resolver) if found.resolver is not None else None,
             "nics": [nic_view(path, named.get(str(path.nic.index), {})) for path in found.nics],
         }
         return web.json_response(view)
