@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support.processes import remove_tree
+
 PACKAGES = (
     "busybox-static",
     "dbus",
@@ -35,6 +37,7 @@ _BOOT_MODULES = ("virtio_pci", "virtio_blk")
 _INIT = Path(__file__).with_name("init.sh")
 _NEEDED = ("qemu-system-x86_64", "debootstrap", "mke2fs", "apt-get", "dpkg-deb", "/bin/busybox")
 _UNUSED_FOR_S = 14 * 86400
+_MAKING = ".making-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,8 @@ def prepare(tell: Callable[[str], None]) -> Images:
     cache.mkdir(parents=True, exist_ok=True)
     with (cache / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        for left in cache.glob(f"{_MAKING}*"):  # by one who was killed
+            remove_tree(left)
         debian = cache / f"guest-{recipe}"
         if not debian.exists():
             with _made_whole(debian) as directory:
@@ -107,11 +112,14 @@ def _debian() -> tuple[str, str]:
 @contextlib.contextmanager
 def _made_whole(target: Path) -> Iterator[Path]:
     """A directory that gets its name when all is in it: who is interrupted leaves nothing that looks finished."""
-    with tempfile.TemporaryDirectory(prefix=".making-", dir=target.parent) as name:
-        made = Path(name) / "made"
+    directory = Path(tempfile.mkdtemp(prefix=_MAKING, dir=target.parent))
+    try:
+        made = directory / "made"
         made.mkdir()
         yield made
         made.rename(target)
+    finally:
+        remove_tree(directory)  # in which debootstrap may have mounted /proc
 
 
 def _make_debian(directory: Path, suite: str, mirror: str, tell: Callable[[str], None]) -> None:

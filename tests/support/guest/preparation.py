@@ -20,7 +20,9 @@ class Preparation:
     def __init__(self) -> None:
         # Without a name: however a test run ends, nothing of it is left.
         self._said = tempfile.TemporaryFile("w+", dir="/var/tmp")  # noqa: SIM115 - closed in close
-        argv = ["setpriv", "--pdeathsig", "INT", "--", "chrt", "--idle", "0", sys.executable, "-m", __name__]
+        # What it mounts ends with it.
+        argv = ["setpriv", "--pdeathsig", "TERM", "--", "unshare", "--mount", "chrt", "--idle", "0"]
+        argv += [sys.executable, "-m", __name__]
         self._process = subprocess.Popen(
             argv, cwd=_PROJECT, stdin=subprocess.DEVNULL, stdout=self._said, stderr=self._said, start_new_session=True
         )
@@ -39,12 +41,13 @@ class Preparation:
         return Images(**{name: Path(path) for name, path in json.loads(said.splitlines()[-1]).items()})
 
     def close(self) -> None:
-        """End it, as Ctrl-C does, and wait until it has removed what is not finished. A second time does nothing."""
+        """End it, and wait until it has removed what is not finished. A second time does nothing."""
         if self._process.poll() is None:
-            os.killpg(self._process.pid, signal.SIGINT)
+            os.killpg(self._process.pid, signal.SIGTERM)
             self._process.wait()
         self._said.close()
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended early"))
     print(json.dumps(asdict(prepare(print)), default=str))
