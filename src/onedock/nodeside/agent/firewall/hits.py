@@ -14,7 +14,9 @@ from onedock.nodeside.agent.firewall.attributes import attributes
 # Attributes of linux/netfilter/nf_tables.h.
 _OBJECT_NAME, _OBJECT_DATA, _BYTES, _PACKETS = 2, 4, 1, 2
 _SET = re.compile(r"(?P<way>in|out)-(?P<nic>eth[0-9]+)-(?P<group>[0-9]+)-")
-_USER_DATA, _EXPRESSION, _EXPRESSION_DATA = 6, 7, 2
+_USER_DATA, _EXPRESSION = 6, 7
+_EXPRESSION_NAME, _EXPRESSION_DATA = 1, 2
+_COUNTER = b"counter\0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +51,14 @@ def of_elements(name: str, elements: Iterable[bytes]) -> list[Hits]:
     packets, octets = Counter[bytes](), Counter[bytes]()
     for element in elements:
         values = dict(attributes(element))
-        if _EXPRESSION in values and _USER_DATA in values:  # else it is the end of a range
+        expression = dict(attributes(values.get(_EXPRESSION, b"")))
+        if _USER_DATA in values and expression.get(_EXPRESSION_NAME) == _COUNTER:  # else it is the end of a range
             comment = values[_USER_DATA]
-            counts = _counts(dict(attributes(values[_EXPRESSION]))[_EXPRESSION_DATA])
+            counts = _counts(expression[_EXPRESSION_DATA])
             packets[comment] += counts[0]
             octets[comment] += counts[1]
     # Before the text there are its type, a comment's, and its length.
-    return [Hits(*group, packets[one], octets[one], one[2:].rstrip(b"\0").decode()) for one in packets]
+    return [Hits(*group, packets[one], octets[one], one[2:].rstrip(b"\0").decode(errors="replace")) for one in packets]
 
 
 def together(hits: Iterable[Hits]) -> tuple[Hits, ...]:

@@ -29,7 +29,7 @@ from onedock.reconcilers.model import Nic, VmId
 from onedock.reconcilers.nic_parts import Bandwidth, Method
 
 TABLE = ("netdev", "onedock")
-"""One for the filters of all VMs, in the agent's namespace: the kernel takes its time to look through many tables."""
+"""One for the filters of all VMs, in the agent's namespace: to list many tables, everybody's ``nft`` takes its time."""
 CHAINS = ("", ".nd", ".nameless")
 """Of a NIC, after its name; the first leads to the others."""
 SETS = {".net4": "ipv4_addr", ".net6": "ipv6_addr"}

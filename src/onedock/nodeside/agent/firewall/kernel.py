@@ -25,6 +25,7 @@ T = TypeVar("T")
 _TABLE = 1
 _CHAIN, _CHAIN_OF_RULE = 3, 2
 _SET_NAME, _ELEMENTS = 2, 3
+_OBJECT_TYPE, _COUNTER = 3, (1).to_bytes(4)
 _COUNTER_OF_ELEMENT = 7
 
 _ATTEMPTS = 5
@@ -101,7 +102,7 @@ def _hits(kernel: Nftables, table: Table) -> Iterator[Hits]:
     family, name = table
     if head(kernel, table) is None:
         return
-    yield from map(of_counter, kernel.dump(nfnetlink.GET_OBJECT, family, {_TABLE: name}))
+    yield from map(of_counter, kernel.dump(nfnetlink.GET_OBJECT, family, {_TABLE: name, _OBJECT_TYPE: _COUNTER}))
     sets = [_text(dict(attributes(one))[_SET_NAME]) for one in kernel.dump(nfnetlink.GET_SET, family, {_TABLE: name})]
     rules = [hit for one in sets for hit in of_elements(one, _elements(kernel, table, one))]
     yield from sorted(rules, key=lambda hit: hit.key)
