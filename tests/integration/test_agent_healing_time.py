@@ -6,12 +6,11 @@ one of them has to be healed in time: code that needs a second by itself needs i
 
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 from tests.support.agent import PrivateAgent
-from tests.support.leaks import assert_nothing_leaked, snapshot
 from tests.support.waiting import eventually
 
 from onedock.nodeside.heals import Cause, Healed
@@ -67,22 +66,6 @@ RICH = Network(
         ),
     ),
 )
-
-
-@pytest.fixture(scope="module")
-def agent() -> Iterator[PrivateAgent]:
-    before = snapshot()
-    with PrivateAgent() as running:
-        yield running
-    assert_nothing_leaked(before, snapshot())
-
-
-@pytest.fixture
-async def client(agent: PrivateAgent) -> AsyncIterator[AgentClient]:
-    async with AgentClient(agent.socket) as connected:
-        yield connected
-        for vm in await connected.list_vms():
-            await connected.remove(vm)
 
 
 Damage = Callable[[PrivateAgent], object]

@@ -135,6 +135,32 @@ async def test_a_failure_is_tried_again_and_told_once(node: Node) -> None:
 
 
 @in_no_time
+async def test_who_waits_for_a_switch_keeps_nobody_waiting(node: Node) -> None:
+    healed: dict[VmId, float] = {}
+
+    async def heal(vm: VmId) -> tuple[str, ...]:
+        if vm > 10:
+            await asyncio.sleep(5)
+            raise TransientError("Open vSwitch did not do it within 5 s")
+        healed[vm] = asyncio.get_running_loop().time()
+        return await node.heal(vm)
+
+    healer = Healer(heal)
+    for number in range(11, 15):
+        healer.mark(VmId(number), Cause.SWITCH)
+    await asyncio.sleep(0.05)
+    healer.mark(VM, Cause.LINK)
+    for number in range(15, 40):
+        healer.mark(VmId(number), Cause.SWITCH, shared=True)
+    await asyncio.sleep(30)
+    assert healed[VM] <= 0.7
+    began = asyncio.get_running_loop().time()
+    healer.mark(OTHER, Cause.LINK)
+    await asyncio.sleep(30)
+    assert healed[OTHER] - began <= 0.7
+
+
+@in_no_time
 async def test_what_has_begun_ends(node: Node) -> None:
     entered, leave = asyncio.Event(), asyncio.Event()
 

@@ -21,6 +21,8 @@ _AT_ONCE_S = 1.0
 _LONGEST_S = 60.0
 _AT_A_TIME = 4
 """Fewer than the agent has threads: those who ask for networks are served meanwhile."""
+_SLOW_S = 0.5
+"""A look that takes longer waits for something, such as a switch that does not answer, and keeps nobody from his."""
 _STEPS_LOGGED = 12
 
 
@@ -60,6 +62,7 @@ class Healer:
         self._timers: dict[VmId, asyncio.TimerHandle] = {}
         self._waiting: set[VmId] = set()
         self._tasks: dict[VmId, asyncio.Task[None]] = {}
+        self._turns: set[VmId] = set()
         self._looked_at: dict[VmId, _Mark] = {}
         self._past: dict[VmId, _Past] = {}
         self._first_looks = asyncio.Semaphore(_AT_A_TIME)
@@ -128,25 +131,32 @@ class Healer:
 
     def _start_next(self) -> None:
         """Those first that nobody has put back yet; of those that only have to be made sure of one at a time."""
-        while len(self._tasks) < _AT_A_TIME:
+        while len(self._turns) < _AT_A_TIME:
             due = {vm: mark for vm in self._waiting if (mark := self._marks.get(vm))}
             self._waiting.intersection_update(due)
             if not due:
                 return
             vm = min(due, key=lambda one: due[one].urgency)
-            if due[vm].put_back and self._tasks:
+            if due[vm].put_back and self._turns:
                 return
             self._waiting.remove(vm)
             if (mark := self._marks.pop(vm, None)) is None:
                 continue
             self._looked_at[vm] = mark
+            self._turns.add(vm)
+            slow = self._loop.call_later(_SLOW_S, self._end_turn, vm)
             task = self._tasks[vm] = self._loop.create_task(self._run(vm, mark))
-            task.add_done_callback(partial(self._done, vm))
+            task.add_done_callback(partial(self._done, vm, slow))
 
-    def _done(self, vm: VmId, _: asyncio.Task[None]) -> None:
+    def _end_turn(self, vm: VmId) -> None:
+        self._turns.discard(vm)
+        self._start_next()
+
+    def _done(self, vm: VmId, slow: asyncio.TimerHandle, _: asyncio.Task[None]) -> None:
+        slow.cancel()
         del self._tasks[vm]
         self._schedule(vm)
-        self._start_next()
+        self._end_turn(vm)
 
     async def _run(self, vm: VmId, mark: _Mark) -> None:
         try:
@@ -167,7 +177,7 @@ class Healer:
         if past is None or past.error != error:
             log.warning("network cannot be put back", vm=vm, error=error, next_look_s=pause)
         self._past[vm] = _Past(self._loop.time(), frozenset(), error, pause)
-        self.mark(vm, Cause.RETRY)
+        self.mark(vm, Cause.RETRY, shared=True)  # who has failed waits for those who have not
 
     def _succeeded(self, vm: VmId, mark: _Mark, steps: tuple[str, ...]) -> None:
         past = self._past.get(vm)
