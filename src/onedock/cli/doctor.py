@@ -2,14 +2,14 @@
 
 import asyncio
 import json
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from onedock.cli.client import ApiError, get_json
-from onedock.cli.common import AsJson, console
+from onedock.cli.common import console
 from onedock.config.settings import Settings, SettingsError, load_settings
 from onedock.doctor.checks import ALL
 from onedock.doctor.finding import Finding, Severity, error
@@ -18,12 +18,11 @@ from onedock.doctor.mend import mend
 from onedock.reconcilers.errors import TransientError
 
 Results = dict[str, list[Finding]]
-Fix = Annotated[bool, typer.Option("--fix", help="Mend what can be mended without any risk.")]
 _STYLES = {Severity.WARNING: "yellow", Severity.ERROR: "red"}
 
 
-def doctor(fix: Fix = False, as_json: AsJson = False) -> None:
-    """Examine engines, agents, registry, OpenNebula and this machine. Status 0: fine, 1: warnings, 2: errors."""
+def examine(*, fix: bool, as_json: bool) -> None:
+    """Run all checks, and print what they found for people or as JSON. Raises typer.Exit with the worst severity."""
     try:
         settings = load_settings()
     except SettingsError as problem:

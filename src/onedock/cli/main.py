@@ -2,10 +2,11 @@
 
 import json
 import sys
+from typing import Annotated
 
 import typer
 
-from onedock.cli import config, doctor, explain, install, intents, log, net, status
+from onedock.cli import config, explain, install, intents, log, net, status
 from onedock.cli.client import get_json, get_text
 from onedock.cli.common import AsJson, api_socket, explained
 
@@ -20,7 +21,17 @@ app.command()(log.log)
 app.command()(intents.intents)
 app.command()(intents.retry)
 app.command()(intents.drop)
-app.command()(doctor.doctor)
+
+
+@app.command()
+def doctor(
+    fix: Annotated[bool, typer.Option("--fix", help="Mend what can be mended without any risk.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Examine engines, agents, registry, OpenNebula and this machine. Status 0: fine, 1: warnings, 2: errors."""
+    from onedock.cli.doctor import examine  # the clients of all these take as long to import as the other commands
+
+    examine(fix=fix, as_json=as_json)
 
 
 @app.command()
