@@ -1,7 +1,12 @@
 """The VM's namespace, its NICs and their addresses."""
 
+import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import assert_never
+
+from pyroute2.netlink.exceptions import NetlinkError
 
 from onedock.nodeside.agent import namespaces, reading, steps
 from onedock.nodeside.agent.kernel import Kernel
@@ -24,11 +29,13 @@ def apply_to_nic(kernel: Kernel, step: steps.NicStep) -> None:
         case steps.SetMtu(name, mtu):
             _set(kernel, messages.link(name, mtu=mtu))
         case steps.RemoveAddress(name, address):
-            what = messages.address(address, kernel.index(name, inside=True))
-            kernel.inside.do(messages.DELETE_ADDRESS, 0, what)
+            with _already(errno.EADDRNOTAVAIL):
+                what = messages.address(address, kernel.index(name, inside=True))
+                kernel.inside.do(messages.DELETE_ADDRESS, 0, what)
         case steps.AddAddress(name, address):
-            what = messages.address(address, kernel.index(name, inside=True))
-            kernel.inside.do(messages.NEW_ADDRESS, CREATE | EXCLUSIVE, what)
+            with _already(errno.EEXIST):
+                what = messages.address(address, kernel.index(name, inside=True))
+                kernel.inside.do(messages.NEW_ADDRESS, CREATE | EXCLUSIVE, what)
         case steps.RaiseNic(name):
             _set(kernel, messages.link(name, up=True))
         case steps.SetIpv4(name, key, value):
@@ -37,6 +44,16 @@ def apply_to_nic(kernel: Kernel, step: steps.NicStep) -> None:
             namespaces.sysctl(f"ipv6/conf/{name}/{key}", str(value))
         case _:
             assert_never(step)
+
+
+@contextmanager
+def _already(code: int) -> Iterator[None]:
+    """What the kernel did by itself after the look is done: it gives a link its own address when the carrier comes."""
+    try:
+        yield
+    except NetlinkError as error:
+        if error.code != code:
+            raise
 
 
 def _set(kernel: Kernel, link: bytes) -> None:
