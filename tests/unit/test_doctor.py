@@ -14,9 +14,9 @@ from onedock.cli.doctor import as_data, report
 from onedock.config.settings import NodeSettings, Settings
 from onedock.controller.oned import Host
 from onedock.doctor.checks import ALL
-from onedock.doctor.checks.users import SENSITIVE
 from onedock.doctor.facts import Datastore, Disk, Facts, NodeFacts, Trouble
 from onedock.doctor.finding import Finding, RemoveNetwork, Severity
+from onedock.doctor.sensitive import SENSITIVE
 from onedock.nodeside.agent.checkup import drops_forwarded
 from onedock.nodeside.checkup import Checkup
 from onedock.nodeside.docker import EngineInfo

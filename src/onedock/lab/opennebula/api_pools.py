@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
-from onedock.doctor.checks.users import SENSITIVE
+from onedock.doctor.sensitive import SENSITIVE
 from onedock.lab.opennebula import documents, hosts, templates
 from onedock.lab.opennebula.api_vms import existing, parsed
 from onedock.lab.opennebula.documents import element, elements, ids
