@@ -17,14 +17,17 @@ def describe(
     wanted: Network | None,
     containers: tuple[ContainerId, ...],
     planned: Network | None = None,
+    *,
+    settled: bool = False,
 ) -> ObservedNetwork | None:
     """What is there: ``wanted`` itself where nothing differs, else what the kernel shows, and what there is to do.
 
-    ``planned`` is ``wanted`` with what only the node knows. None when there is no namespace.
+    ``planned`` is ``wanted`` with what only the node knows; ``settled``: whoever has looked knows already that nothing
+    differs. None when there is no namespace.
     """
     if not seen.namespace:
         return None
-    missing = _missing(planned or wanted, seen) if wanted is not None else ()
+    missing = _missing(planned or wanted, seen) if wanted is not None and not settled else ()
     by_host_name = {nic.host_name: nic for nic in wanted.nics} if wanted else {}
     nics = []
     for inner in seen.inner:

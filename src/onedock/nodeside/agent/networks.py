@@ -4,7 +4,7 @@ import asyncio
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -43,6 +43,18 @@ _LOOKERS = 2
 _WRITERS = 4
 _ANNOUNCEMENTS, _ANNOUNCEMENT_S = 3, 0.1
 """Number and distance, for a VM that came from another node: the first ones may be lost on the way."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """What has become of a request."""
+
+    network: Network | None
+    """With what only the node knows; None: something was changed since."""
+    seen: Seen
+    """When nothing was to be done any more."""
+    steps: tuple[str, ...]
+    """What had to be done, in words."""
 
 
 class NodeNetworks:
@@ -122,13 +134,13 @@ class NodeNetworks:
         async with self._vms.hold([str(vm)]):
             if asking := conflicts.unproven(network, await self._earlier(vm)):
                 await self._prove(network, asking)
-            seen, _ = await self._make(network)
+            made = await self._make(network)
         kept = self._store.get(vm)
         # Once a container is there, nobody who asks for a change waits for a server outside.
         new = kept is not None and not kept.containers
         if new and await self._dhcp.first_leases(network, self._lease_wait_s):
-            seen = await self._in_thread(netlink.observe, vm, network)
-        found = self._described(vm, seen)
+            made = replace(made, network=None, seen=await self._in_thread(netlink.observe, vm, network))
+        found = self._described(vm, made.seen, made.network)
         if found is None:
             raise TransientError(f"namespace of VM {vm} vanished while it was made; try again")
         return found
@@ -228,14 +240,10 @@ class NodeNetworks:
             kept = self._store.get(vm)
             if kept is None or kept.removing:
                 return ()
-            _, steps = await self._make(kept.network, asked=False)
-            return steps
+            return (await self._make(kept.network, asked=False)).steps
 
-    async def _make(self, network: Network, *, asked: bool = True) -> tuple[Seen, tuple[str, ...]]:
-        """Make it so, for who holds the VM's lock; ``asked``: it was just sent, else it is what is remembered.
-
-        Returns what is there then, and what had to be done, in words.
-        """
+    async def _make(self, network: Network, *, asked: bool = True) -> _Made:
+        """Make it so, for who holds the VM's lock; ``asked``: it was just sent, else it is what is remembered."""
         vm = network.vm
         earlier = await self._earlier(vm)
         async with self._bridges.hold(needs.bridges(network) | needs.bridges(earlier)):
@@ -248,10 +256,9 @@ class NodeNetworks:
                 self._flushing.submit(self._store.flush, vm)
             self._watch.depend(vm, network)
             await self._dhcp.leave(network)
+            planned = self._dhcp.with_leases(network)
             try:
-                seen, done, others = await self._in_thread(
-                    self._settle_and_ensure, self._dhcp.with_leases(network), earlier
-                )
+                seen, done, others = await self._in_thread(self._settle_and_ensure, planned, earlier)
             except TerminalError:
                 if known is None and not namespaces.exists(namespace_name(vm)):
                     # Refused before anything was made: nobody would remove it.
@@ -268,7 +275,7 @@ class NodeNetworks:
                 await self._on_disk(self._store.made, vm)
         await self._dhcp.serve(network)
         self._serve_names(vm)
-        return seen, done
+        return _Made(planned, seen, done)
 
     def _serve_names(self, vm: VmId) -> None:
         if kept := self._store.get(vm):
@@ -313,11 +320,12 @@ class NodeNetworks:
         self.healer.clear(vm)
         return (f"put back name {namespace_name(vm)}",) if named else ()
 
-    def _described(self, vm: VmId, seen: Seen) -> ObservedNetwork | None:
+    def _described(self, vm: VmId, seen: Seen, made: Network | None = None) -> ObservedNetwork | None:
         kept = self._store.get(vm)
         known = kept.network if kept else None
         planned = self._dhcp.with_leases(known) if known else None
-        found = describe(vm, seen, known, kept.containers if kept else (), planned)
+        containers = kept.containers if kept else ()
+        found = describe(vm, seen, known, containers, planned, settled=planned is not None and planned == made)
         return replace(found, waiting=self._dhcp.waiting(known)) if found and known else found
 
     def _lease_changed(self, vm: VmId) -> None:
