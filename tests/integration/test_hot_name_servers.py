@@ -1,4 +1,4 @@
-"""Name servers of a NIC that comes and goes while a VM runs, told through OpenNebula, as the VM's process reads them."""
+"""Name servers of a NIC that comes and goes while a VM runs, told through OpenNebula, as a process of the VM reads."""
 
 from collections.abc import AsyncIterator
 

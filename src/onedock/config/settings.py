@@ -170,8 +170,8 @@ class AgentSettings(Section):
     """How long the start of a VM waits for a DHCP server; after that it starts without the address, which it gets as
     soon as one answers. 0: not at all."""
     engine_root: Path = Path("/var/lib/docker")
-    """The engine's data directory: it has the resolv.conf of each container, and its file system is reported as the node's
-    disk."""
+    """The engine's data directory: it has the resolv.conf of each container, and its file system is reported as the
+    node's disk."""
 
 
 class MonitorSettings(Section):
