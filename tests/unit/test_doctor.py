@@ -81,6 +81,7 @@ TABLE: tuple[tuple[str, Callable[[Facts], Facts], str, Severity], ...] = (
     ("agent", node(checkup=None, agent_error="gone"), "agent of node node1: gone", Severity.ERROR),
     ("agent", node(checkup=replace(CHECKUP, version="1")), "is of release 1", Severity.WARNING),
     ("agent", node(checkup=replace(CHECKUP, unwritable=("/x: full",))), "cannot write /x: full", Severity.ERROR),
+    ("agent", node(checkup=replace(CHECKUP, engine_root="/other")), "takes /other for the", Severity.WARNING),
     ("kernel", node(checkup=replace(CHECKUP, missing=("veth",))), "has no veth", Severity.ERROR),
     ("kernel", node(checkup=replace(CHECKUP, missing_programs=("udhcpc",))), "has no udhcpc", Severity.WARNING),
     ("kernel", node(checkup=replace(CHECKUP, raw_frames_guarded=False)), "no egress hook", Severity.WARNING),

@@ -24,6 +24,8 @@ class Checkup:
     """Whether the kernel can hold frames past a VM's IP stack to the security groups (Linux 5.16)."""
     unwritable: tuple[str, ...] = ()
     """Directories of the agent that cannot be written: path and reason."""
+    engine_root: str = ""
+    """Where the agent looks for the engine's files, links resolved."""
     disk_total_bytes: int = 0
     disk_free_bytes: int = 0
     """Of the file system of the agent's state."""

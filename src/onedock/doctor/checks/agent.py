@@ -8,7 +8,7 @@ from onedock.doctor.finding import Finding, error, warning
 
 
 def check(facts: Facts) -> Iterator[Finding]:
-    """Reach, release and directories of each."""
+    """Reach, release and directories of each, the engine's among them."""
     for node in facts.nodes:
         if node.checkup is None:
             yield error(
@@ -19,6 +19,13 @@ def check(facts: Facts) -> Iterator[Finding]:
             yield warning(
                 f"agent of node {node.name} is of release {node.checkup.version}, this command of {__version__}",
                 "install the same release on the node, then: systemctl restart onedock-agent",
+            )
+        root = node.checkup.engine_root
+        if root and node.info is not None and root != node.info.data_root:
+            yield warning(
+                f"agent of node {node.name} takes {root} for the engine's data directory, not {node.info.data_root}:"
+                " name servers do not follow a running VM",
+                f'agent.engine_root = "{node.info.data_root}" there, then: systemctl restart onedock-agent',
             )
         for place in node.checkup.unwritable:
             yield error(f"agent of node {node.name} cannot write {place}", "df; mount; ls -ld, on the node")

@@ -23,7 +23,7 @@ _PROGRAM_S = 5.0
 _TRIAL_BYTES = 4096
 
 
-def examine(root: Path, places: Sequence[Path]) -> Checkup:
+def examine(root: Path, places: Sequence[Path], engine_root: Path) -> Checkup:
     """The node's state; ``root`` is the parent of ``proc`` and ``sys``, ``places`` are to be writable."""
     disk = shutil.disk_usage(places[0])
     return Checkup(
@@ -36,6 +36,7 @@ def examine(root: Path, places: Sequence[Path]) -> Checkup:
         forward_dropped=drops_forwarded(_run("nft", "-j", "list", "chains")),
         raw_frames_guarded=_guards_raw_frames(),
         unwritable=tuple(f"{place}: {reason}" for place in places if (reason := _why_not_writable(place))),
+        engine_root=os.path.realpath(engine_root),
         disk_total_bytes=disk.total,
         disk_free_bytes=disk.free,
     )

@@ -34,8 +34,14 @@ T = TypeVar("T")
 class Service:
     """Handlers of all calls."""
 
-    def __init__(self, networks: NodeNetworks, meter: HostMeter, root: Path, places: tuple[Path, ...]) -> None:
-        """``root`` is the parent of ``proc`` and ``sys``; ``places`` are the directories that the agent writes."""
+    def __init__(
+        self, networks: NodeNetworks, meter: HostMeter, root: Path, places: tuple[Path, ...], engine_root: Path
+    ) -> None:
+        """``root`` is the parent of ``proc`` and ``sys``; ``places`` are the directories that the agent writes.
+
+        ``engine_root`` is the engine's data directory.
+        """
+        self._engine_root = engine_root
         self._places = places
         self._networks = networks
         self._meter = meter
@@ -119,7 +125,7 @@ class Service:
 
     async def checkup(self, _: web.Request) -> web.Response:
         """Fitness of the node."""
-        return _json(await asyncio.to_thread(examine, self._root, self._places))
+        return _json(await asyncio.to_thread(examine, self._root, self._places, self._engine_root))
 
     async def usage(self, request: web.Request) -> web.Response:
         """Counters of containers; those that are gone are left out."""
