@@ -4,6 +4,7 @@ A machine that runs other tests may stop the agent for longer than that. So each
 one of them has to be healed in time: code that needs a second by itself needs it every time.
 """
 
+import asyncio
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -29,6 +30,8 @@ HEARD_S = 0.02
 MOUNTS_S = 0.2
 """Names of namespaces are looked at so long after the kernel told that mounts changed: that is before the mark."""
 GIVE_UP_S = 20.0
+ENDS_S = 4.0
+"""An agent gives requests that have begun a second longer than that."""
 ATTEMPTS = 3
 AT_ONCE_S = 1.1
 A = VmId(240500)
@@ -162,3 +165,14 @@ async def test_one_vm_does_not_wait_for_a_bridge_of_many(agent: PrivateAgent, cl
         if seconds[-1] <= SECOND_S:
             return
     pytest.fail(f"seconds: {seconds}")
+
+
+async def test_who_waits_for_heals_does_not_keep_an_agent_from_ending(agent: PrivateAgent) -> None:
+    async with AgentClient(agent.socket) as client:
+        known = sum((await client.heals()).counts.values())
+        waiting = asyncio.ensure_future(client.heals(since=known, wait_s=20))
+        await client.heals()  # on another connection, after that one
+        began = time.monotonic()
+        assert await asyncio.to_thread(agent.stop) == 0
+        assert time.monotonic() - began < ENDS_S
+        assert (await waiting).recent == ()
