@@ -7,6 +7,7 @@ _HEADER = struct.Struct("=HH")
 _NESTED = 0x8000
 _TYPE_MASK = 0x3FFF
 _LIST_ELEMENT = 1
+_PADDING = (b"", bytes(3), bytes(2), bytes(1))
 
 
 def attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
@@ -24,12 +25,12 @@ def without(data: bytes, kind: int) -> bytes:
 
 def attribute(kind: int, value: bytes | str | int) -> bytes:
     """One attribute; of text with its end, of a number with 32 bits, as nftables has most of them."""
-    match value:
-        case str():
-            value = value.encode() + b"\0"
-        case int():
-            value = value.to_bytes(4)
-    return _HEADER.pack(_HEADER.size + len(value), kind) + value + bytes(-len(value) % 4)
+    if isinstance(value, str):
+        value = value.encode() + b"\0"
+    elif isinstance(value, int):
+        value = value.to_bytes(4)
+    size = len(value)
+    return _HEADER.pack(_HEADER.size + size, kind) + value + _PADDING[size & 3]
 
 
 def nested(kind: int, *parts: bytes) -> bytes:

@@ -2,10 +2,11 @@
 
 import struct
 from collections.abc import Callable, Iterator
+from functools import cache, lru_cache
 from typing import Any
 
 from onedock.nodeside.agent.firewall.attributes import attribute, nested
-from onedock.nodeside.agent.firewall.operands import FIRST_REGISTER, Kind, Operand, expression, operand, settable
+from onedock.nodeside.agent.firewall.operands import FIRST_REGISTER, Kind, Operand, expression, meta, operand, settable
 
 AnonymousSet = Callable[[Kind, list[Any]], int]
 """Makes a set of some values for the rule alone; returns what the rule names it by."""
@@ -42,10 +43,7 @@ class Rule:
             case "limit":
                 yield _limit(values)
             case _:
-                target = [attribute(2, values["target"])] if values else []
-                code = attribute(1, struct.pack(">i", _VERDICTS[what]))
-                verdict = nested(2, nested(2, code, *target))
-                yield expression("immediate", attribute(1, _VERDICT_REGISTER), verdict)
+                yield _verdict(what, values["target"] if values else "")
 
     def _match(self, operator: str, left: dict[str, Any], right: Any) -> Iterator[bytes]:
         if "concat" in left or (isinstance(right, str) and right.startswith("@")):
@@ -100,12 +98,25 @@ class Rule:
         for need in one.needs:
             if need not in self._known:
                 self._known.add(need)
-                key, value = need
-                yield from self._compared(operand({"meta": {"key": key}}, self._family), "==", value)
+                yield from _made_sure(*need)
+
+
+@cache
+def _made_sure(key: str, value: int | str) -> tuple[bytes, bytes]:
+    """Most rules begin with a few of these."""
+    known = meta(key)
+    return known.load(FIRST_REGISTER), _compare(_EQUAL, known.kind.write(value))
 
 
 def _compare(operator: int, value: bytes) -> bytes:
     return expression("cmp", attribute(1, FIRST_REGISTER), attribute(2, operator), _value(3, value))
+
+
+@lru_cache
+def _verdict(what: str, target: str) -> bytes:
+    code = attribute(1, struct.pack(">i", _VERDICTS[what]))
+    verdict = nested(2, nested(2, code, attribute(2, target) if target else b""))
+    return expression("immediate", attribute(1, _VERDICT_REGISTER), verdict)
 
 
 def _value(kind: int, value: bytes) -> bytes:

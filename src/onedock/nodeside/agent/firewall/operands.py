@@ -7,6 +7,7 @@ import socket
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 from onedock.nodeside.agent.firewall.attributes import attribute, nested
@@ -132,8 +133,7 @@ def operand(said: dict[str, Any], family: str) -> Operand:
     ((what, values),) = said.items()
     match what:
         case "meta":
-            number, kind = _META[values["key"]]
-            return Operand(kind, lambda to: expression("meta", attribute(2, number), attribute(1, to)))
+            return meta(values["key"])
         case "ct":
             key, kind = _CT[values["key"]]
             return Operand(kind, lambda to: expression("ct", attribute(2, key), attribute(1, to)))
@@ -144,20 +144,31 @@ def operand(said: dict[str, Any], family: str) -> Operand:
         case "payload" if "base" in values:
             return _payload(values["base"], values["offset"] // 8, _integer(values["len"] // 8), ())
         case "payload":
-            protocol = values["protocol"]
-            base, offset, kind, needs = _FIELDS[protocol, values["field"]]
-            network = _NETWORKS.get(protocol)
-            if network is not None and family == "netdev":
-                needs = (("protocol", network), *needs)
-            elif network is not None:
-                needs = (("nfproto", _FAMILIES[network]), *needs)
-            return _payload(base, offset, kind, needs)
+            return _field(values["protocol"], values["field"], family)
     raise KeyError(what)
+
+
+@cache
+def meta(key: str) -> Operand:
+    """What the kernel knows of a packet by itself."""
+    number, kind = _META[key]
+    return Operand(kind, cache(lambda to: expression("meta", attribute(2, number), attribute(1, to))))
+
+
+@cache
+def _field(protocol: str, name: str, family: str) -> Operand:
+    base, offset, kind, needs = _FIELDS[protocol, name]
+    network = _NETWORKS.get(protocol)
+    if network is not None and family == "netdev":
+        needs = (("protocol", network), *needs)
+    elif network is not None:
+        needs = (("nfproto", _FAMILIES[network]), *needs)
+    return _payload(base, offset, kind, needs)
 
 
 def _payload(base: str, offset: int, kind: Kind, needs: tuple[tuple[str, int | str], ...]) -> Operand:
     where = attribute(2, _BASES[base]) + attribute(3, offset) + attribute(4, kind.size)
-    return Operand(kind, lambda to: expression("payload", attribute(1, to), where), needs)
+    return Operand(kind, cache(lambda to: expression("payload", attribute(1, to), where)), needs)
 
 
 def settable(said: dict[str, Any]) -> tuple[Kind, Callable[[int], bytes]]:
