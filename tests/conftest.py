@@ -2,12 +2,12 @@
 
 import os
 from collections.abc import Generator, Iterator
+from typing import Protocol, runtime_checkable
 
 import hypothesis
 import pytest
 from tests.support import engine as engines
 from tests.support import registry as registries
-from tests.support.agent import PrivateAgent
 from tests.support.engine import PrivateEngine
 from tests.support.guest.plugin import InGuest
 from tests.support.guest.reporter import WIRE, Reporter
@@ -24,13 +24,21 @@ def pytest_configure(config: pytest.Config) -> None:
     hypothesis.settings.load_profile("onedock")
 
 
+@runtime_checkable
+class Teller(Protocol):
+    """What a test uses that has logs: agents, clouds."""
+
+    def story(self) -> str:
+        """The ends of its logs."""
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Function) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """A failed test shows what its agents logged."""
+    """A failed test shows what its agents and controllers logged."""
     report = yield
     if report.failed and report.when != "teardown":
-        agents = [one for one in item.funcargs.values() if isinstance(one, PrivateAgent)]
-        report.sections += [(f"agent of {report.when}", agent.log_end()) for agent in agents]
+        stories = [one.story() for one in item.funcargs.values() if isinstance(one, Teller)]
+        report.sections += [(f"logs at the end of {report.when}", story) for story in stories]
     return report
 
 

@@ -7,15 +7,16 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from xml.etree.ElementTree import Element
 
 import pytest
+import pytest_asyncio
 from tests.support.cloud import Cloud
 from tests.support.engine import PrivateEngine
 from tests.support.images import Image
-from tests.support.registry import PrivateRegistry
+from tests.support.kept_cloud import KeptCloud
 from tests.support.waiting import eventually
 
 from onedock.lab.opennebula.states import LcmState, VmState
 
-pytestmark = [pytest.mark.root, pytest.mark.engine]
+pytestmark = [pytest.mark.root, pytest.mark.engine, pytest.mark.asyncio(loop_scope="module")]
 
 ECHO_PORT = 7000
 ECHO = Image(cmd=("sh", "-c", f"trap 'exit 0' TERM; nc -ll -p {ECHO_PORT} -e cat & while :; do sleep 0.1; done"))
@@ -23,19 +24,19 @@ SECOND_BRIDGE = "odtbr1"
 SECOND_GATEWAY = "10.78.0.1"
 
 
-@pytest.fixture
-async def cloud(engine: PrivateEngine, registry: PrivateRegistry) -> AsyncIterator[Cloud]:
-    async with Cloud(engine, registry) as running:
-        for command in (
-            ["link", "add", SECOND_BRIDGE, "type", "bridge"],
-            ["address", "add", f"{SECOND_GATEWAY}/24", "dev", SECOND_BRIDGE],
-            ["link", "set", SECOND_BRIDGE, "up"],
-        ):
-            engine.run_in_netns(["ip", *command])
-        try:
+@pytest_asyncio.fixture(loop_scope="module")
+async def cloud(engine: PrivateEngine, kept_cloud: KeptCloud) -> AsyncIterator[Cloud]:
+    for command in (
+        ["link", "add", SECOND_BRIDGE, "type", "bridge"],
+        ["address", "add", f"{SECOND_GATEWAY}/24", "dev", SECOND_BRIDGE],
+        ["link", "set", SECOND_BRIDGE, "up"],
+    ):
+        engine.run_in_netns(["ip", *command])
+    try:
+        async with kept_cloud.lent() as running:
             yield running
-        finally:
-            engine.run_in_netns(["ip", "link", "delete", SECOND_BRIDGE])
+    finally:
+        engine.run_in_netns(["ip", "link", "delete", SECOND_BRIDGE])
 
 
 async def second_network(cloud: Cloud, bridge: str = SECOND_BRIDGE) -> int:
@@ -270,15 +271,17 @@ async def test_an_update_of_a_nic_ends_well(cloud: Cloud) -> None:
 
 
 async def test_an_update_of_a_network_reaches_its_vms(cloud: Cloud) -> None:
-    vm = await cloud.running_vm(await cloud.image("echo", ECHO))
+    network = await second_network(cloud)
+    nic = f'NIC=[NETWORK_ID="{network}"]\nCONTEXT=[NETWORK="YES"]'
+    vm = await cloud.running_vm(await cloud.image("echo", ECHO), nic=False, more=nic)
     first = await listening(cloud, vm)
     before = run_of(cloud, vm)
     async with conversation(cloud, first) as say:
         await say("wide")
-        await cloud.one.call("one.vn.update", cloud.network, 'MTU="1400"', 1)
+        await cloud.one.call("one.vn.update", network, 'MTU="1400"', 1)
 
         async def updated() -> bool:
-            document = await cloud.one.document("one.vn.info", cloud.network)
+            document = await cloud.one.document("one.vn.info", network)
             return [item.text for item in document.findall("UPDATED_VMS/ID")] == [str(vm)]
 
         await eventually(updated, what="the VM has what its network says")

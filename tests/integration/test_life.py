@@ -6,22 +6,22 @@ import signal
 from collections.abc import AsyncIterator
 
 import pytest
+import pytest_asyncio
 from tests.support.cloud import Cloud
-from tests.support.engine import PrivateEngine
 from tests.support.images import Image
-from tests.support.registry import PrivateRegistry
+from tests.support.kept_cloud import KeptCloud
 from tests.support.waiting import eventually
 
 from onedock.lab.opennebula.states import LcmState, VmState
 
-pytestmark = [pytest.mark.root, pytest.mark.engine]
+pytestmark = [pytest.mark.root, pytest.mark.engine, pytest.mark.asyncio(loop_scope="module")]
 
 WEB = Image(cmd=("sh", "-c", "trap 'exit 0' TERM; echo up >> /boots; while :; do sleep 0.1; done"))
 
 
-@pytest.fixture
-async def cloud(engine: PrivateEngine, registry: PrivateRegistry) -> AsyncIterator[Cloud]:
-    async with Cloud(engine, registry) as running:
+@pytest_asyncio.fixture(loop_scope="module")
+async def cloud(kept_cloud: KeptCloud) -> AsyncIterator[Cloud]:
+    async with kept_cloud.lent() as running:
         yield running
 
 

@@ -117,7 +117,7 @@ class PrivateAgent:
             subprocess.run(["ip", "netns", "delete", self.netns], check=True, capture_output=True)
         processes.remove_tree(self.directory)
 
-    def log_end(self) -> str:
+    def story(self) -> str:
         """The last of what it has logged, for a failed test."""
         said = self.log.read_text(errors="replace")[-4000:] if self.log.exists() else "nothing is left of it"
         return f"log of the agent in {self.netns}:\n{said}"

@@ -203,9 +203,10 @@ class Cloud:
             ):
                 self.engine.run_in_netns(["ip", *command])
             self._number_vms_from(self._first_vm)
-            await self.one.__aenter__()
             self._write_settings()
-            await asyncio.to_thread(self.agent.start)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self.one.__aenter__())
+                group.create_task(asyncio.to_thread(self.agent.start))
             await asyncio.to_thread(self.controller.start)
             await self._furnish()
         except BaseException as error:

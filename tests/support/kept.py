@@ -44,7 +44,7 @@ class KeptAgents:
             assert not left, f"left behind by the agent: {', '.join(left)}"
             _remove_links(agent)
         except BaseException as error:
-            error.add_note(agent.log_end())
+            error.add_note(agent.story())
             agent.close()
             raise
         self._free.append(agent)

@@ -118,7 +118,7 @@ class TwoNodes:
 
     def logs(self) -> str:
         """The end of what both agents have logged."""
-        return "\n".join(agent.log_end() for agent in self.agents)
+        return "\n".join(agent.story() for agent in self.agents)
 
     async def clear(self) -> None:
         """Remove all VMs."""
