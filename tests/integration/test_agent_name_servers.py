@@ -1,8 +1,11 @@
 """Name servers that come and go while a container runs: a real engine, a real agent, a real DHCP server."""
 
+import asyncio
 import fcntl
 import json
 import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -199,3 +202,31 @@ async def test_what_nobody_asked_for_is_left_to_the_engine(
     assert (await client.path(VM)).resolver is None
     container_of_node = json.loads((file_of(engine, container).parent / "hostconfig.json").read_text())
     assert container_of_node["Dns"] == [FIRST, LAST]
+
+
+_SERVE = """
+import asyncio, sys
+from pathlib import Path
+from onedock.nodeside.agent.resolver.serving import NameServing
+from onedock.reconcilers.resolver import Names
+
+async def serve():
+    serving = NameServing(Path(sys.argv[1]))
+    serving.serve(7, [sys.argv[2]], Names(("10.5.0.9",)))
+    print(serving.state(7))
+    serving.close()
+
+asyncio.run(serve())
+"""
+
+
+async def test_a_node_whose_watches_are_all_taken_still_writes(
+    engine: PrivateEngine, agent: PrivateAgent, client: AgentClient
+) -> None:
+    container = await start(engine, client, Network(VM, (nic(),)))
+    none_left = 'echo 0 > /proc/sys/user/max_inotify_instances && exec "$@"'
+    command = [sys.executable, "-c", _SERVE, str(engine.data_root), container]
+    argv = ["unshare", "--user", "--map-root-user", "sh", "-c", none_left, "sh", *command]
+    said = await asyncio.to_thread(subprocess.run, argv, capture_output=True, text=True, check=True, timeout=30)
+    assert "it will not follow the container's next start: [Errno 24] inotify" in said.stdout
+    assert inside(engine, container) == ["nameserver 10.5.0.9"]

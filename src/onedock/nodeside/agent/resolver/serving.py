@@ -42,7 +42,7 @@ class NameServing:
     def __init__(self, engine_root: Path) -> None:
         self._directory = engine_root / "containers"
         self._served: dict[ContainerId, _Served] = {}
-        self._inotify = Inotify(lambda name: self._write(ContainerId(name)))
+        self._inotify: Inotify | None = None
 
     def serve(self, vm: VmId, containers: Iterable[ContainerId], names: Names | None) -> None:
         """From now on these containers of the VM have these names; None: what the engine gave them."""
@@ -58,7 +58,8 @@ class NameServing:
         """Write nothing of this VM any more."""
         for container in [one for one, served in self._served.items() if served.vm == vm]:
             del self._served[container]
-            self._inotify.forget(container)
+            if self._inotify is not None:
+                self._inotify.forget(container)
 
     def state(self, vm: VmId) -> Resolver | None:
         """What the VM's container is told now; None: it is the engine's business."""
@@ -74,13 +75,13 @@ class NameServing:
 
     def close(self) -> None:
         """Watch nothing any more."""
-        self._inotify.close()
+        if self._inotify is not None:
+            self._inotify.close()
 
     def _write(self, container: ContainerId) -> None:
         served = self._served[container]
-        trouble = ""
+        trouble = self._watch(container)
         try:
-            self._watch(container)
             if files.write_names(self._directory, container, served.names):
                 log.info("name servers written", vm=served.vm, servers=served.names.servers)
         except ChangedInsideError:
@@ -93,8 +94,16 @@ class NameServing:
             log.warning("name servers not written", vm=served.vm, container=container, reason=trouble)
         served.trouble = trouble
 
-    def _watch(self, container: ContainerId) -> None:
-        """The file that the container cannot write: nobody inside can make this busy."""
+    def _watch(self, container: ContainerId) -> str:
+        """The file that the container cannot write: nobody inside can make this busy. Returns why not."""
         place = self._directory / container
-        self._inotify.watch_entries(place, container)
-        self._inotify.watch_writes(place / files.HASH, container)
+        try:
+            if self._inotify is None:
+                self._inotify = Inotify(lambda name: self._write(ContainerId(name)))
+            self._inotify.watch_entries(place, container)
+            self._inotify.watch_writes(place / files.HASH, container)
+        except FileNotFoundError:
+            return ""
+        except OSError as error:  # others have taken all watches that the node has; see sysctl fs.inotify
+            return f"it will not follow the container's next start: {error}"
+        return ""
