@@ -4,7 +4,6 @@ Every rule is a box over some fields of a packet. Rules over the same fields sha
 rules does not grow with theirs: a thousand rules are a thousand elements at most a dozen lookups deep.
 """
 
-import ipaddress
 import socket
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -14,6 +13,7 @@ from typing import Any
 
 from onedock.nodeside.agent.firewall.document import Expression, field, meta
 from onedock.nodeside.agent.firewall.intervals import Box, Owned, Range, disjoint
+from onedock.nodeside.agent.firewall.operands import packed
 from onedock.nodeside.agent.firewall.words import in_words
 from onedock.reconcilers.errors import TerminalError
 from onedock.reconcilers.nic_parts import Direction, Protocol, SecurityRule
@@ -24,6 +24,7 @@ MOST_ELEMENTS = 65_536
 _KEPT = 32
 """So many groups are remembered: VMs share them, and cutting a thousand rules takes its time."""
 
+_IPV4_BYTES = 4
 _NUMBERS = {Protocol.TCP: 6, Protocol.UDP: 17, Protocol.IPSEC: 50}
 _TYPES = {
     "proto": "inet_proto",
@@ -119,8 +120,9 @@ def _nets(peers: tuple[tuple[str, str], ...]) -> Iterator[list[tuple[str, Range]
     if not peers:
         yield []
     for first, last in peers:
-        begin = ipaddress.ip_address(first)
-        yield [(f"net{begin.version}", (int(begin), int(ipaddress.ip_address(last))))]
+        begin = packed(first)
+        name = "net4" if len(begin) == _IPV4_BYTES else "net6"
+        yield [(name, (int.from_bytes(begin), int.from_bytes(packed(last))))]
 
 
 def _expression(name: str, direction: Direction) -> Expression:

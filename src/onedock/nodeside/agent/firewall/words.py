@@ -1,8 +1,8 @@
 """A rule of a security group in words: they name its counters in the kernel, and are shown to people as they are."""
 
-import ipaddress
 from zlib import crc32
 
+from onedock.nodeside.agent.firewall.operands import packed
 from onedock.reconcilers.nic_parts import Direction, Protocol, SecurityRule
 
 MOST = 120
@@ -30,8 +30,9 @@ def _peer(first: str, last: str) -> str:
     """An address, a subnet where it is one, or a range."""
     if first == last:
         return first
-    begin, end = ipaddress.ip_address(first), ipaddress.ip_address(last)
-    size = int(end) - int(begin) + 1
-    if size & (size - 1) == 0 and int(begin) % size == 0:
-        return f"{first}/{begin.max_prefixlen - size.bit_length() + 1}"
+    address = packed(first)
+    begin = int.from_bytes(address)
+    size = int.from_bytes(packed(last)) - begin + 1
+    if size & (size - 1) == 0 and begin % size == 0:
+        return f"{first}/{8 * len(address) - size.bit_length() + 1}"
     return f"{first}-{last}"
