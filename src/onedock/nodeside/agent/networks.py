@@ -4,7 +4,7 @@ import asyncio
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -14,18 +14,17 @@ import structlog
 from onedock.nodeside.agent import namespaces, netlink
 from onedock.nodeside.agent.describe import describe
 from onedock.nodeside.agent.dhcp.clients import DhcpClients
-from onedock.nodeside.agent.healing import lost, needs, together
+from onedock.nodeside.agent.healing import lost, needs
 from onedock.nodeside.agent.healing.healer import Healer
 from onedock.nodeside.agent.healing.watch import Watch
 from onedock.nodeside.agent.locks import NamedLocks
+from onedock.nodeside.agent.making import Made, Maker
 from onedock.nodeside.agent.neighbours import conflicts
-from onedock.nodeside.agent.neighbours.announce import announce, newly_placed
+from onedock.nodeside.agent.neighbours.announce import announce
 from onedock.nodeside.agent.path import ways as path
 from onedock.nodeside.agent.resolver.serving import NameServing
 from onedock.nodeside.agent.seen import Seen
 from onedock.nodeside.agent.shared import SharedLinks
-from onedock.nodeside.agent.steps import Step
-from onedock.nodeside.agent.steps.words import in_words
 from onedock.nodeside.agent.store import Kept, Store, write_atomically
 from onedock.nodeside.agent.validate import check_container, check_network, check_vm
 from onedock.nodeside.heals import Cause
@@ -43,18 +42,6 @@ _LOOKERS = 2
 _WRITERS = 4
 _ANNOUNCEMENTS, _ANNOUNCEMENT_S = 3, 0.1
 """Number and distance, for a VM that came from another node: the first ones may be lost on the way."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Made:
-    """What has become of a request."""
-
-    network: Network | None
-    """With what only the node knows; None: something was changed since."""
-    seen: Seen
-    """When nothing was to be done any more."""
-    steps: tuple[str, ...]
-    """What had to be done, in words."""
 
 
 class NodeNetworks:
@@ -92,6 +79,7 @@ class NodeNetworks:
         self._names = NameServing(engine_root)
         self.healer = Healer(self._heal)
         self._watch = Watch(self.healer.mark)
+        self._maker = Maker(store, self._watch, self.healer)
 
     async def restore(self) -> None:
         """Look at every remembered network, after a reboot of the node or whatever else happened while none looked.
@@ -242,7 +230,7 @@ class NodeNetworks:
                 return ()
             return (await self._make(kept.network, asked=False)).steps
 
-    async def _make(self, network: Network, *, asked: bool = True) -> _Made:
+    async def _make(self, network: Network, *, asked: bool = True) -> Made:
         """Make it so, for who holds the VM's lock; ``asked``: it was just sent, else it is what is remembered."""
         vm = network.vm
         earlier = await self._earlier(vm)
@@ -256,16 +244,15 @@ class NodeNetworks:
                 self._flushing.submit(self._store.flush, vm)
             self._watch.depend(vm, network)
             await self._dhcp.leave(network)
-            planned = self._dhcp.with_leases(network)
             try:
-                seen, done, others = await self._in_thread(self._settle_and_ensure, planned, earlier)
+                made = await self._in_thread(self._maker.make, self._dhcp.with_leases(network), earlier)
             except TerminalError:
                 if known is None and not namespaces.exists(namespace_name(vm)):
                     # Refused before anything was made: nobody would remove it.
                     self._watch.forget(vm)
                     self._store.forget(vm)
                 raise
-            for other, steps in others.items():
+            for other, steps in made.others.items():
                 self.healer.put_back(other, steps)
             if (asked or kept.superseded) and needs.ways_out(network):
                 await self._lead(network, earlier)
@@ -275,7 +262,7 @@ class NodeNetworks:
                 await self._on_disk(self._store.made, vm)
         await self._dhcp.serve(network)
         self._serve_names(vm)
-        return _Made(planned, seen, done)
+        return made
 
     def _serve_names(self, vm: VmId) -> None:
         if kept := self._store.get(vm):
@@ -285,40 +272,6 @@ class NodeNetworks:
         for other in await self._on_disk(self._store.follow, network, earlier):
             self._watch.depend(other.vm, other)
             log.info("way out of a shared bridge is changed for this VM as well", vm=other.vm, by=network.vm)
-
-    def _settle_and_ensure(
-        self, network: Network, earlier: Network
-    ) -> tuple[Seen, tuple[str, ...], dict[VmId, tuple[str, ...]]]:
-        """In a thread: every look comes after all that was heard, so that our own doing makes nothing due.
-
-        Returns what is there then, and what was done, in words, for the VM and for others on its bridges.
-        """
-        done: list[Step] = []
-
-        def changed(steps: tuple[Step, ...]) -> None:
-            done.extend(steps)
-            self._settle(network.vm)
-
-        named = self._settle(network.vm)
-        seen = netlink.ensure(network, changed, earlier)
-        if placed := newly_placed(network, done):
-            announce(network.vm, placed)
-        return seen, (*named, *map(in_words, done)), self._plug_others(network, done)
-
-    def _plug_others(self, network: Network, done: list[Step]) -> dict[VmId, tuple[str, ...]]:
-        """In a thread: a bridge that came back has lost the ports of all its VMs."""
-        bridges = together.joined(network, done)
-        others = (kept.network for kept in self._store if kept.network.vm != network.vm and not kept.removing)
-        loose = together.find_loose(bridges, others, self._watch.links()) if bridges else {}
-        plugged = together.plug(loose) if loose else {}
-        if plugged:
-            self._settle(network.vm)
-        return {vm: tuple(map(in_words, steps)) for vm, steps in plugged.items()}
-
-    def _settle(self, vm: VmId) -> tuple[str, ...]:
-        named = self._watch.settle(vm)
-        self.healer.clear(vm)
-        return (f"put back name {namespace_name(vm)}",) if named else ()
 
     def _described(self, vm: VmId, seen: Seen, made: Network | None = None) -> ObservedNetwork | None:
         kept = self._store.get(vm)

@@ -1,0 +1,69 @@
+"""One VM's network made in the kernel, with who hears what is done there: our own doing makes nothing due."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from onedock.nodeside.agent import netlink
+from onedock.nodeside.agent.healing import together
+from onedock.nodeside.agent.healing.healer import Healer
+from onedock.nodeside.agent.healing.watch import Watch
+from onedock.nodeside.agent.neighbours.announce import announce, newly_placed
+from onedock.nodeside.agent.seen import Seen
+from onedock.nodeside.agent.steps import Step
+from onedock.nodeside.agent.steps.words import in_words
+from onedock.nodeside.agent.store import Store
+from onedock.reconcilers.model import Network, VmId, namespace_name
+
+Words = tuple[str, ...]
+"""Steps, a line each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What has become of a network."""
+
+    network: Network | None
+    """With what only the node knows; None: something was changed since."""
+    seen: Seen
+    """When nothing was to be done any more."""
+    steps: Words
+    others: Mapping[VmId, Words]
+    """Steps for other VMs on its bridges."""
+
+
+class Maker:
+    """Synchronous, in threads that belong to namespaces."""
+
+    def __init__(self, store: Store, watch: Watch, healer: Healer) -> None:
+        self._store = store
+        self._watch = watch
+        self._healer = healer
+
+    def make(self, network: Network, earlier: Network) -> Made:
+        """See ``netlink.ensure``: every look comes after all that was heard. Then the neighbours are told."""
+        done: list[Step] = []
+
+        def changed(steps: tuple[Step, ...]) -> None:
+            done.extend(steps)
+            self._settle(network.vm)
+
+        named = self._settle(network.vm)
+        seen = netlink.ensure(network, changed, earlier)
+        if placed := newly_placed(network, done):
+            announce(network.vm, placed)
+        return Made(network, seen, (*named, *map(in_words, done)), self._plug_others(network, done))
+
+    def _plug_others(self, network: Network, done: list[Step]) -> dict[VmId, Words]:
+        """A bridge that came back has lost the ports of all its VMs."""
+        bridges = together.joined(network, done)
+        others = (kept.network for kept in self._store if kept.network.vm != network.vm and not kept.removing)
+        loose = together.find_loose(bridges, others, self._watch.links()) if bridges else {}
+        plugged = together.plug(loose) if loose else {}
+        if plugged:
+            self._settle(network.vm)
+        return {vm: tuple(map(in_words, steps)) for vm, steps in plugged.items()}
+
+    def _settle(self, vm: VmId) -> Words:
+        named = self._watch.settle(vm)
+        self._healer.clear(vm)
+        return (f"put back name {namespace_name(vm)}",) if named else ()
