@@ -189,7 +189,7 @@ def test_a_change_makes_the_vm_due_whose_part_it_is_in(netns: str) -> None:
             _nft(netns, "delete table netdev onedock")
             assert heard() == {FIRST, SECOND}
         finally:
-            watch.close()
+            await watch.close()
 
     inside(netns, lambda: asyncio.run(scenario()))
 
