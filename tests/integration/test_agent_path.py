@@ -41,6 +41,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pydantic import TypeAdapter
 from onedock.nodeside.agent.path import ways as path
 from onedock.reconcilers.model import Network
+path.INTERVAL_S = 0.1
 thread = ThreadPoolExecutor(1)
 for line in sys.stdin.buffer:
     probe, network = line.split(b" ", 1)

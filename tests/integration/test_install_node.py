@@ -6,6 +6,7 @@ import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +160,7 @@ def test_an_engine_that_does_not_take_it_gets_its_file_back(tmp_path: Path) -> N
         settings = json.loads(node.config.read_text()) | {"max-concurrent-downloads": -1}
         node.config.write_text(json.dumps(settings))
         text = node.config.read_text()
+        node.node = replace(node.node, engine=Engine(node.engine.url, reload_s=2))
         with pytest.raises(InstallError, match="has not taken runtime 'onedock'"):
             node.install()
         assert node.config.read_text() == text

@@ -14,19 +14,24 @@ from typing import Any
 from onedock.install.steps import InstallError
 
 _CALL_S = 60.0
-_RELOAD_S = 20.0
 _DEFAULT_CONFIG = Path("/etc/docker/daemon.json")
 _DEFAULT_PID_FILE = Path("/var/run/docker.pid")
 
 
 class Engine:
-    """One engine. Raises InstallError when the address is not that of a socket of this machine."""
+    """One engine. Raises InstallError when the address is not that of a socket of this machine.
 
-    def __init__(self, url: str) -> None:
+    Args:
+        url: unix:///path/to/docker.sock
+        reload_s: how long the engine may take to show what its file says after SIGHUP.
+    """
+
+    def __init__(self, url: str, *, reload_s: float = 20.0) -> None:
         scheme, _, path = url.partition("://")
         if scheme != "unix" or not path.startswith("/"):
             raise InstallError(f"--engine {url}: only unix:///path/to/docker.sock can be used; run this on the node")
         self.url = url
+        self._reload_s = reload_s
         self._socket = path
 
     def call(self, method: str, target: str, body: Any = None) -> Any:
@@ -81,11 +86,11 @@ class Engine:
     def reload(self, name: str, entry: dict[str, Any] | None) -> None:
         """SIGHUP: dockerd reads its file again, nothing restarts. InstallError unless it shows ``entry`` in time."""
         self.hang_up()
-        deadline = time.monotonic() + _RELOAD_S
+        deadline = time.monotonic() + self._reload_s
         while self.registered(name) != entry:
             if time.monotonic() > deadline:
                 raise InstallError(
-                    f"the engine has not taken runtime {name!r} from {self.config_file()} within {_RELOAD_S:g} s "
+                    f"the engine has not taken runtime {name!r} from {self.config_file()} within {self._reload_s:g} s "
                     "of SIGHUP; its log says why (journalctl -u docker)"
                 )
             time.sleep(0.1)
