@@ -10,9 +10,9 @@ from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
+from onedock.nodeside.agent.attributes import attribute, each_attribute
 from onedock.nodeside.agent.reading.links import as_host_link
 from onedock.nodeside.agent.rtnetlink import messages
-from onedock.nodeside.agent.rtnetlink.attributes import attribute, each_attribute
 from onedock.nodeside.agent.rtnetlink.links import Link
 from onedock.nodeside.agent.rtnetlink.messages import Route
 from onedock.nodeside.agent.rtnetlink.socket import HEADER

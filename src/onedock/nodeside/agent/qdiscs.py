@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from pyroute2.netlink.exceptions import NetlinkError
 
-from onedock.nodeside.agent.rtnetlink.attributes import attribute, attributes
+from onedock.nodeside.agent.attributes import attribute, attributes
 from onedock.nodeside.agent.rtnetlink.socket import CREATE, GET_QDISC, REPLACE, Rtnetlink
 from onedock.nodeside.agent.seen import TokenBucket
 

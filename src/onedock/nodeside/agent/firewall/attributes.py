@@ -1,26 +1,18 @@
-"""Attributes of netlink, as linux/netlink.h lays them out: read, and written."""
+"""Attributes of nftables: numbers are big-endian there, and lists are attributes of attributes."""
 
-import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
-_HEADER = struct.Struct("=HH")
+from onedock.nodeside.agent import attributes
+from onedock.nodeside.agent.attributes import each_attribute
+
 _NESTED = 0x8000
-_TYPE_MASK = 0x3FFF
 _LIST_ELEMENT = 1
 _PADDING = (b"", bytes(3), bytes(2), bytes(1))
 
 
-def attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Type and value of each attribute in a row of them."""
-    while len(data) >= _HEADER.size:
-        length, kind = _HEADER.unpack_from(data)
-        yield kind & _TYPE_MASK, data[_HEADER.size : length]
-        data = data[(length + 3) & ~3 :]
-
-
 def without(data: bytes, kind: int) -> bytes:
     """The same row of attributes, but none of this type."""
-    return b"".join(attribute(one, value) for one, value in attributes(data) if one != kind)
+    return b"".join(attribute(one, value) for one, value in each_attribute(data) if one != kind)
 
 
 def attribute(kind: int, value: bytes | str | int) -> bytes:
@@ -29,8 +21,7 @@ def attribute(kind: int, value: bytes | str | int) -> bytes:
         value = value.encode() + b"\0"
     elif isinstance(value, int):
         value = value.to_bytes(4)
-    size = len(value)
-    return _HEADER.pack(_HEADER.size + size, kind) + value + _PADDING[size & 3]
+    return attributes.attribute(kind, value)
 
 
 def nested(kind: int, *parts: bytes) -> bytes:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from onedock.nodeside.agent.firewall.attributes import attributes
+from onedock.nodeside.agent.attributes import attributes
 
 # Attributes of linux/netfilter/nf_tables.h.
 _OBJECT_NAME, _OBJECT_DATA, _BYTES, _PACKETS = 2, 4, 1, 2
@@ -40,7 +40,7 @@ class Hits:
 
 def of_counter(data: bytes) -> Hits:
     """A counter that has a name."""
-    values = dict(attributes(data))
+    values = attributes(data)
     return Hits(*_named(values[_OBJECT_NAME].rstrip(b"\0").decode()), *_counts(values[_OBJECT_DATA]))
 
 
@@ -50,8 +50,8 @@ def of_elements(name: str, elements: Iterable[bytes]) -> list[Hits]:
         return []
     packets, octets = Counter[bytes](), Counter[bytes]()
     for element in elements:
-        values = dict(attributes(element))
-        expression = dict(attributes(values.get(_EXPRESSION, b"")))
+        values = attributes(element)
+        expression = attributes(values.get(_EXPRESSION, b""))
         if _USER_DATA in values and expression.get(_EXPRESSION_NAME) == _COUNTER:  # else it is the end of a range
             comment = values[_USER_DATA]
             counts = _counts(expression[_EXPRESSION_DATA])
@@ -93,7 +93,7 @@ def _of_group(name: str) -> tuple[str, str] | None:
 
 
 def _counts(data: bytes) -> tuple[int, int]:
-    counts = dict(attributes(data))
+    counts = attributes(data)
     return int.from_bytes(counts[_PACKETS]), int.from_bytes(counts[_BYTES])
 
 

@@ -9,8 +9,9 @@ from typing import TypeVar
 
 import structlog
 
+from onedock.nodeside.agent.attributes import attributes, each_attribute
 from onedock.nodeside.agent.firewall import nfnetlink
-from onedock.nodeside.agent.firewall.attributes import attributes, without
+from onedock.nodeside.agent.firewall.attributes import without
 from onedock.nodeside.agent.firewall.batch import messages
 from onedock.nodeside.agent.firewall.document import Ruleset, Table, text
 from onedock.nodeside.agent.firewall.hits import Hits, go_on, of_counter, of_elements, together
@@ -103,7 +104,7 @@ def _hits(kernel: Nftables, table: Table) -> Iterator[Hits]:
     if head(kernel, table) is None:
         return
     yield from map(of_counter, kernel.dump(nfnetlink.GET_OBJECT, family, {_TABLE: name, _OBJECT_TYPE: _COUNTER}))
-    sets = [_text(dict(attributes(one))[_SET_NAME]) for one in kernel.dump(nfnetlink.GET_SET, family, {_TABLE: name})]
+    sets = [_text(attributes(one)[_SET_NAME]) for one in kernel.dump(nfnetlink.GET_SET, family, {_TABLE: name})]
     rules = [hit for one in sets for hit in of_elements(one, _elements(kernel, table, one))]
     yield from sorted(rules, key=lambda hit: hit.key)
 
@@ -117,11 +118,11 @@ def _contents(kernel: Nftables, table: Table) -> list[bytes]:
     if (itself := head(kernel, table)) is None:
         return []
     rules = list(kernel.dump(nfnetlink.GET_RULE, family, {_TABLE: name}))
-    chains = dict.fromkeys(_text(dict(attributes(rule))[_CHAIN_OF_RULE]) for rule in rules)
+    chains = dict.fromkeys(_text(attributes(rule)[_CHAIN_OF_RULE]) for rule in rules)
     found = [itself, *rules, *(kernel.get(nfnetlink.GET_CHAIN, family, {_TABLE: name, _CHAIN: one}) for one in chains)]
     sets = list(kernel.dump(nfnetlink.GET_SET, family, {_TABLE: name}))
     for one in sets:
-        found += [one, *elements(kernel, table, _text(dict(attributes(one))[_SET_NAME]))]
+        found += [one, *elements(kernel, table, _text(attributes(one)[_SET_NAME]))]
     return found
 
 
@@ -135,9 +136,9 @@ def _elements(kernel: Nftables, table: Table, name: str) -> list[bytes]:
     return [
         element
         for part in lists
-        for kind, value in attributes(part)
+        for kind, value in each_attribute(part)
         if kind == _ELEMENTS
-        for _, element in attributes(value)
+        for _, element in each_attribute(value)
     ]
 
 

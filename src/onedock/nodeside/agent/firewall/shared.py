@@ -9,8 +9,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from threading import Lock
 
+from onedock.nodeside.agent.attributes import attributes
 from onedock.nodeside.agent.firewall import nfnetlink
-from onedock.nodeside.agent.firewall.attributes import attributes
 from onedock.nodeside.agent.firewall.document import Document, Part, Ruleset, preceded, text
 from onedock.nodeside.agent.firewall.hits import Hits, of_counter
 from onedock.nodeside.agent.firewall.host import CHAINS, COUNTERS, SETS, TABLE, chain_name, nothing_of, owner
@@ -106,7 +106,7 @@ def _contents(kernel: Nftables, part: Part) -> list[list[bytes]]:
     found = [list(_of_nic(kernel, chain_name(part.vm, index))) for index in sorted(part.nics)]
     if not any(found) or (table := head(kernel, TABLE)) is None:
         return []
-    return [[dict(attributes(table)).get(_TABLE_FLAGS, b"")], *found]
+    return [[attributes(table).get(_TABLE_FLAGS, b"")], *found]
 
 
 def _of_nic(kernel: Nftables, nic: str) -> Iterator[bytes]:
@@ -136,7 +136,7 @@ def _names(kernel: Nftables) -> list[str]:
         return found
     for what, name in kinds:
         for one in kernel.dump(what, _FAMILY, {_TABLE: _NAME}):
-            values = dict(attributes(one))
+            values = attributes(one)
             if values[_TABLE] == _NAME.encode() + b"\0":
                 found.append(values[name].rstrip(b"\0").decode())
     return found
@@ -146,7 +146,7 @@ def _put_in_force() -> None:
     """Undo what ``flags dormant`` does. The kernel takes no chains in the same transaction."""
     with Nftables() as kernel:
         table = head(kernel, TABLE)
-    if table is not None and any(dict(attributes(table)).get(_TABLE_FLAGS, b"")):
+    if table is not None and any(attributes(table).get(_TABLE_FLAGS, b"")):
         _change(text([Document(*TABLE, shared=True)]))
 
 
@@ -164,4 +164,4 @@ def _uses() -> int | None:
     """Number of chains, sets and counters in the table; None when there is no table."""
     with Nftables() as kernel:
         table = head(kernel, TABLE)
-    return int.from_bytes(dict(attributes(table))[_TABLE_USE]) if table is not None else None
+    return int.from_bytes(attributes(table)[_TABLE_USE]) if table is not None else None

@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
+from onedock.nodeside.agent.attributes import aligned, attributes, text
 from onedock.nodeside.heals import Cause
 
 LOOPBACK = 1
 
 _HEADER = struct.Struct("=IHHII")
-_ATTRIBUTE = struct.Struct("=HH")
 _LINK = struct.Struct("=BxHiII")
 _ADDRESS = struct.Struct("=BBBBI")
 _ROUTE = struct.Struct("=BBBBBBBBI")
@@ -24,8 +24,6 @@ _QDISC = struct.Struct("=BxxxiIII")
 _NFTABLES = struct.Struct("=BBH")
 _U32 = struct.Struct("=I")
 
-_ALIGN = 4
-_TYPE_MASK = 0x3FFF
 _IFF_UP = 0x1
 _AF_INET, _AF_BRIDGE, _AF_INET6 = 2, 7, 10
 _SCOPE_LINK = 253
@@ -81,20 +79,20 @@ def parse(messages: bytes) -> Iterator[Notice]:
         notice = read(kind in _GOING, messages[offset + _HEADER.size : offset + length]) if read else None
         if notice is not None:
             yield notice
-        offset += _aligned(length)
+        offset += aligned(length)
 
 
 def _link(gone: bool, body: bytes) -> Notice:
     family, _, index, flags, _ = _LINK.unpack_from(body)
-    found = _attributes(body[_LINK.size :])
-    name, master = _text(found.get(_IFLA_IFNAME)), found.get(_IFLA_MASTER)
+    found = attributes(body[_LINK.size :])
+    name, master = text(found.get(_IFLA_IFNAME)), found.get(_IFLA_MASTER)
     if family == _AF_BRIDGE:
         return Notice(Cause.PORT, index, name, gone, (master, found.get(_IFLA_AF_SPEC)))
-    info = _attributes(found.get(_IFLA_LINKINFO, b""))
-    kind, data, address = _text(info.get(_INFO_KIND)), info.get(_INFO_DATA, b""), found.get(_IFLA_ADDRESS)
+    info = attributes(found.get(_IFLA_LINKINFO, b""))
+    kind, data, address = text(info.get(_INFO_KIND)), info.get(_INFO_DATA, b""), found.get(_IFLA_ADDRESS)
     settings: object = data
     if kind == "bridge":
-        settings = tuple(sorted(one for one in _attributes(data).items() if one[0] in _BRIDGE_SETTINGS))
+        settings = tuple(sorted(one for one in attributes(data).items() if one[0] in _BRIDGE_SETTINGS))
         address = None  # the lowest of its ports', which come and go
     group = int.from_bytes(found.get(_IFLA_GROUP, b""), sys.byteorder)
     state = (name, flags & _IFF_UP, found.get(_IFLA_MTU), master, address, found.get(_IFLA_IFALIAS), settings)
@@ -103,7 +101,7 @@ def _link(gone: bool, body: bytes) -> Notice:
 
 def _address(gone: bool, body: bytes) -> Notice | None:
     family, _, flags, scope, index = _ADDRESS.unpack_from(body)
-    found = _attributes(body[_ADDRESS.size :])
+    found = attributes(body[_ADDRESS.size :])
     if wide := found.get(_IFA_FLAGS):
         (flags,) = _U32.unpack(wide)
     passing = not flags & _IFA_F_PERMANENT
@@ -138,38 +136,18 @@ def _forwarding(gone: bool, body: bytes) -> Notice:
 
 def _qdisc(gone: bool, body: bytes) -> Notice | None:
     _, index, *_ = _QDISC.unpack_from(body)
-    kind = _text(_attributes(body[_QDISC.size :]).get(_TCA_KIND))
+    kind = text(attributes(body[_QDISC.size :]).get(_TCA_KIND))
     return None if index == LOOPBACK or kind == "noqueue" else Notice(Cause.QDISC, index, gone=gone)
 
 
 def _filter(number: int, gone: bool, body: bytes) -> Notice:
-    found = _attributes(body[_NFTABLES.size :])
-    name = _text(found.get(_NFTA_TABLE))
+    found = attributes(body[_NFTABLES.size :])
+    name = text(found.get(_NFTA_TABLE))
     if number in _NFT_TABLES:
         flags = found.get(_NFTA_TABLE_FLAGS, b"")
         return Notice(Cause.FILTER, name=name, gone=gone, state=(flags,) if any(flags) else ())
     part = found.get(_NFTA_CHAIN if number in _NFT_CHAINS else _NFTA_OTHERS)
-    return Notice(Cause.FILTER, name=name, part=_text(part), gone=gone)
-
-
-def _attributes(data: bytes) -> dict[int, bytes]:
-    found = {}
-    offset = 0
-    while offset + _ATTRIBUTE.size <= len(data):
-        length, kind = _ATTRIBUTE.unpack_from(data, offset)
-        if length < _ATTRIBUTE.size:
-            break
-        found[kind & _TYPE_MASK] = data[offset + _ATTRIBUTE.size : offset + length]
-        offset += _aligned(length)
-    return found
-
-
-def _aligned(length: int) -> int:
-    return (length + _ALIGN - 1) // _ALIGN * _ALIGN
-
-
-def _text(value: bytes | None) -> str:
-    return (value or b"").rstrip(b"\0").decode(errors="replace")
+    return Notice(Cause.FILTER, name=name, part=text(part), gone=gone)
 
 
 _NEWLINK, _DELLINK, _NEWADDR, _DELADDR, _NEWROUTE, _DELROUTE = 16, 17, 20, 21, 24, 25

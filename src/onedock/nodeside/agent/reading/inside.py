@@ -4,8 +4,8 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from onedock.nodeside.agent.attributes import Attributes, attributes, number
 from onedock.nodeside.agent.parsed import ip_address
-from onedock.nodeside.agent.rtnetlink.attributes import Attributes, attributes, number
 from onedock.nodeside.agent.rtnetlink.links import IFF_LOWER_UP, IFLA_ADDRESS, IFLA_AF_SPEC, IFLA_LINK, IFLA_MTU, Link
 from onedock.nodeside.agent.rtnetlink.socket import GET_ADDRESS, GET_ROUTE, GET_RULE, Rtnetlink
 from onedock.nodeside.agent.seen import SOURCE_PRIORITY, SOURCE_TABLES, InnerLink, SourceRule

@@ -6,7 +6,7 @@ from typing import Any
 
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
-from onedock.nodeside.agent.rtnetlink.attributes import number, text
+from onedock.nodeside.agent.attributes import number, text
 from onedock.nodeside.agent.rtnetlink.links import IFLA_GROUP, IFLA_IFALIAS, IFLA_LINK, IFLA_MASTER, IFLA_MTU, Link
 from onedock.nodeside.agent.rtnetlink.socket import HEADER, Rtnetlink
 from onedock.nodeside.agent.seen import BRIDGE_GROUP, HostLink

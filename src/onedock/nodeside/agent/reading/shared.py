@@ -4,8 +4,8 @@ import ipaddress
 import struct
 from collections.abc import Iterator
 
+from onedock.nodeside.agent.attributes import attributes, each_attribute, number
 from onedock.nodeside.agent.namespaces import at_home
-from onedock.nodeside.agent.rtnetlink.attributes import attributes, each_attribute, number
 from onedock.nodeside.agent.rtnetlink.socket import GET_ADDRESS, GET_NEIGHBOUR, GET_VLAN, Rtnetlink
 from onedock.nodeside.agent.seen import HostLink
 from onedock.nodeside.agent.steps.uplink import PortVlan

@@ -7,8 +7,8 @@ message does not count.
 import struct
 from dataclasses import dataclass
 
+from onedock.nodeside.agent.attributes import attribute
 from onedock.nodeside.agent.parsed import ip_address, ip_network
-from onedock.nodeside.agent.rtnetlink.attributes import attribute
 from onedock.nodeside.agent.rtnetlink.links import (
     IFF_UP,
     IFLA_ADDRESS,

@@ -13,7 +13,7 @@ from typing import Self
 
 from pyroute2.netlink.exceptions import NetlinkError
 
-from onedock.nodeside.agent.rtnetlink.attributes import aligned, attribute
+from onedock.nodeside.agent.attributes import aligned, attribute
 from onedock.nodeside.agent.rtnetlink.links import (
     IFLA_IFNAME,
     IFLA_INFO_KIND,
