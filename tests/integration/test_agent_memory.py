@@ -14,10 +14,8 @@ from tests.support.plumbing import NEEDS_ROOT
 pytestmark = NEEDS_ROOT
 
 FIRST, VMS, ROUNDS = 280_300, 15, 6
-GROWTH_MIB = 4.0
-"""Of memory as the kernel counts it, which is never given back to the byte."""
-GROWTH_OBJECTS, GROWTH_BLOCKS = 50, 600
-"""Of Python's own counts, while 60 VMs live: less than an object that holds others for each, ten of any kind."""
+GROWTH = {"objects": 25, "blocks": 400, "rss_mib": 4.0}
+"""While 30 VMs live: less than one object for each that holds others, and thirteen of any kind."""
 
 
 def measured() -> list[dict[str, Any]]:
@@ -26,7 +24,7 @@ def measured() -> list[dict[str, Any]]:
         words = [sys.executable, "-m", "tests.support.lives", directory, str(FIRST), str(VMS), str(ROUNDS)]
         argv = ["unshare", "--net", "sh", "-ec", 'ip link set lo up; exec "$@"', "sh", *words]
         done = subprocess.run(
-            argv, check=True, capture_output=True, text=True, timeout=60, cwd=Path(__file__).parents[2]
+            argv, check=True, capture_output=True, text=True, timeout=120, cwd=Path(__file__).parents[2]
         )
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"ours"')]
 
@@ -36,9 +34,9 @@ def test_nothing_of_vms_that_are_gone_is_in_memory() -> None:
     rounds = measured()
     assert_nothing_leaked(before, snapshot())
     assert len(rounds) == ROUNDS
-    second, last = rounds[1], rounds[-1]
-    for name in ("ours", "descriptors", "tasks"):
-        assert last[name] == second[name]
-    assert last["objects"] - second["objects"] < GROWTH_OBJECTS
-    assert last["blocks"] - second["blocks"] < GROWTH_BLOCKS
-    assert last["rss_mib"] - second["rss_mib"] < GROWTH_MIB
+    for name in ("ours", "tasks"):
+        assert rounds[-1][name] == rounds[1][name]
+    for name, bound in GROWTH.items():
+        # Something is always there for a moment: what stays is there in each of two rounds.
+        early, late = (max(one[name] for one in rounds[1:3]), min(one[name] for one in rounds[-2:]))
+        assert late - early < bound, name
