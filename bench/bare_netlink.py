@@ -1,14 +1,13 @@
-"""A VM's network by the same netlink messages in a bare loop of pyroute2: no plan, memory, service or notifications.
-
-Only what changes something is here, as a script would say it that believes that all is as it left it.
-"""
+"""A VM's network by the same netlink messages in a bare loop of pyroute2: no plan, memory, service or notifications."""
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
 from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
 
 from onedock.nodeside.agent import namespaces
 from onedock.nodeside.agent.seen import vm_group
@@ -25,8 +24,13 @@ class BareNetlink:
     To be used in a thread of its own: it wanders between namespaces.
     """
 
-    def __init__(self, node: Path, bridges: Sequence[str]) -> None:
-        """``node`` is the file of the namespace that plays the node; the bridges are made in it."""
+    def __init__(self, node: Path, bridges: Sequence[str], *, looks: bool) -> None:
+        """``node`` is the file of the namespace that plays the node; the bridges are made in it.
+
+        ``looks``: all that the agent looks at is looked at before and after a change; else only what changes something
+        is said, as by a script that believes that all is as it left it.
+        """
+        self._looks = looks
         self._node = str(node)
         self._bridge_names = bridges
         self._made: set[VmId] = set()
@@ -52,6 +56,7 @@ class BareNetlink:
         name = namespace_name(network.vm)
         self._made.add(network.vm)
         namespaces.enter(self._node)
+        self._look_outside(network)
         namespaces.create_and_enter(name)
         with IPRoute() as inner:
             inner.link("set", index=_LOOPBACK, state="up")
@@ -63,11 +68,15 @@ class BareNetlink:
                 inner.link("set", index=index, state="up")
                 for gateway in nic.gateways:
                     self._route(inner, index, nic, gateway)
+            self._look_outside(network)
+            self._look_inside(inner)
 
     def update(self, before: Network, after: Network) -> None:
         """Replace the addresses of all NICs."""
         namespaces.enter(namespace_name(after.vm))
         with IPRoute() as inner:
+            self._look_outside(after)
+            self._look_inside(inner)
             for old, new in zip(before.nics, after.nics, strict=True):
                 index = inner.link("get", ifname=new.name)[0]["index"]
                 for address in old.addresses:
@@ -76,6 +85,8 @@ class BareNetlink:
                     self._address(inner, "add", index, address)
                 for gateway in new.gateways:  # it went with its subnet
                     self._route(inner, index, new, gateway)
+            self._look_outside(after)
+            self._look_inside(inner)
 
     def remove(self, network: Network) -> None:
         """Links, then the namespace."""
@@ -83,6 +94,18 @@ class BareNetlink:
         self._host.link("del", group=vm_group(network.vm))
         namespaces.remove(namespace_name(network.vm))
         self._made.discard(network.vm)
+
+    def _look_outside(self, network: Network) -> None:
+        if self._looks:
+            for name in {name for nic in network.nics for name in (nic.bridge, nic.host_name)}:
+                with suppress(NetlinkError):  # not there yet
+                    self._host.link("get", ifname=name)
+
+    def _look_inside(self, inner: IPRoute) -> None:
+        if self._looks:
+            for dump in (inner.get_links, inner.get_addr, inner.get_routes, inner.get_rules):
+                for _ in dump():
+                    pass
 
     def _create(self, namespace: str, network: Network, nic: Nic) -> None:
         target = os.open(namespaces.path(namespace), os.O_RDONLY | os.O_CLOEXEC)

@@ -1,6 +1,7 @@
 """Networks of many VMs on one node, by the agent over its socket, against the bare netlink messages."""
 
 import asyncio
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,6 @@ from onedock.nodeside.remote import AgentClient
 from onedock.reconcilers.model import Network, Nic, VmId
 
 VMS = 500
-FIRST_BARE_VM = FIRST_VM + VMS
 NICS = 2
 BLOCK = 20
 """VMs of one kind in a row, before the other kind has its turn."""
@@ -22,12 +22,20 @@ ROUNDS = 3
 GOAL = 1.3
 
 
-@dataclass(slots=True)
-class _Times:
-    """Seconds per NIC, a sample for each VM."""
+_ACTIONS = ("plumb", "update", "remove")
 
-    agent: dict[str, list[float]] = field(default_factory=lambda: {"plumb": [], "update": [], "remove": []})
-    bare: dict[str, list[float]] = field(default_factory=lambda: {"plumb": [], "update": [], "remove": []})
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """Who does it."""
+
+    words: str
+    bridges: str
+    first_vm: int
+    bare: BareNetlink | None = None
+    """None: the agent."""
+    times: dict[str, list[float]] = field(default_factory=lambda: {action: [] for action in _ACTIONS})
+    """Seconds per NIC, a sample for each VM."""
 
 
 def _network(vm: int, bridges: str, *, moved: bool = False) -> Network:
@@ -56,58 +64,55 @@ def _blocks() -> list[range]:
 
 
 class _Bench:
-    """Both kinds on the same node, in turns; the bare one in a thread of its own."""
+    """All kinds on the same node, in turns; the bare ones in a thread of their own."""
 
-    def __init__(self, client: AgentClient, bare: BareNetlink, thread: ThreadPoolExecutor) -> None:
+    def __init__(self, client: AgentClient, thread: ThreadPoolExecutor, kinds: Sequence[_Kind]) -> None:
         self._client = client
-        self._bare = bare
         self._thread = thread
-        self.times = _Times()
+        self._kinds = kinds
 
     async def many_at_once(self) -> None:
         """Plumb, update and remove all VMs by the agent alone, a block at a time; nothing is measured."""
-        for what in ("plumb", "update", "remove"):
+        agent = self._kinds[0]
+        for what in _ACTIONS:
             for block in _blocks():
-                await asyncio.gather(*(self._ask_agent(what, FIRST_VM + number) for number in block))
+                await asyncio.gather(*(self._do(agent, what, agent.first_vm + number) for number in block))
 
     async def one_by_one(self) -> None:
-        """Plumb, update and remove all VMs of both kinds."""
-        for what in ("plumb", "update", "remove"):
+        """Plumb, update and remove all VMs of all kinds."""
+        for what in _ACTIONS:
             for block in _blocks():
-                for number in block:
-                    with Stopwatch() as watch:
-                        await self._ask_agent(what, FIRST_VM + number)
-                    self.times.agent[what].append(watch.seconds / NICS)
-                loop = asyncio.get_running_loop()
-                for number in block:
-                    with Stopwatch() as watch:
-                        await loop.run_in_executor(self._thread, self._do_barely, what, FIRST_BARE_VM + number)
-                    self.times.bare[what].append(watch.seconds / NICS)
+                for kind in self._kinds:
+                    for number in block:
+                        with Stopwatch() as watch:
+                            await self._do(kind, what, kind.first_vm + number)
+                        kind.times[what].append(watch.seconds / NICS)
 
-    async def _ask_agent(self, what: str, vm: int) -> None:
-        match what:
-            case "plumb":
-                await self._client.ensure(_network(vm, "bench-a"))
-            case "update":
-                await self._client.ensure(_network(vm, "bench-a", moved=True))
-            case _:
-                await self._client.remove(VmId(vm))
-
-    def _do_barely(self, what: str, vm: int) -> None:
-        network, moved = _network(vm, "bench-b"), _network(vm, "bench-b", moved=True)
-        match what:
-            case "plumb":
-                self._bare.plumb(network)
-            case "update":
-                self._bare.update(network, moved)
-            case _:
-                self._bare.remove(moved)
+    async def _do(self, kind: _Kind, what: str, vm: int) -> None:
+        network, moved = _network(vm, kind.bridges), _network(vm, kind.bridges, moved=True)
+        if kind.bare is not None:
+            await asyncio.get_running_loop().run_in_executor(self._thread, _barely, kind.bare, what, network, moved)
+        elif what == "remove":
+            await self._client.remove(VmId(vm))
+        else:
+            await self._client.ensure(network if what == "plumb" else moved)
 
 
-def _left(agent: PrivateAgent) -> list[str]:
+def _barely(bare: BareNetlink, what: str, network: Network, moved: Network) -> None:
+    match what:
+        case "plumb":
+            bare.plumb(network)
+        case "update":
+            bare.update(network, moved)
+        case _:
+            bare.remove(moved)
+
+
+def _left(agent: PrivateAgent, kinds: Sequence[_Kind]) -> list[str]:
     """Links, namespaces and files that should be gone."""
-    links = [link["ifname"] for link in agent.ip("link") if link["ifname"] not in {"lo", "bench-b0", "bench-b1"}]
-    mine = {f"one-{vm}" for vm in range(FIRST_VM, FIRST_BARE_VM + VMS)}
+    kept = {"lo", *(f"{kind.bridges}{index}" for kind in kinds if kind.bare for index in range(NICS))}
+    links = [link["ifname"] for link in agent.ip("link") if link["ifname"] not in kept]
+    mine = {f"one-{kind.first_vm + number}" for kind in kinds for number in range(VMS)}
     spaces = [path.name for path in Path("/run/netns").iterdir() if path.name in mine]
     return [*links, *spaces, *(file.name for file in (agent.state_dir / "vms").iterdir())]
 
@@ -115,31 +120,52 @@ def _left(agent: PrivateAgent) -> list[str]:
 async def many_vms() -> Report:
     """Plumb, update and remove, several rounds; the agent's memory before, after the first and after the last."""
     memory: list[float] = []
+    loop = asyncio.get_running_loop()
     with PrivateAgent() as agent, ThreadPoolExecutor(1) as thread:
-        bare = BareNetlink(Path("/run/netns", agent.netns), [f"bench-b{index}" for index in range(NICS)])
-        await asyncio.get_running_loop().run_in_executor(thread, bare.__enter__)
+        kinds = [_Kind("by the agent", "bench-a", FIRST_VM), *_bare_kinds(Path("/run/netns", agent.netns))]
+        opened = [kind.bare for kind in kinds if kind.bare is not None]
+        for bare in opened:
+            await loop.run_in_executor(thread, bare.__enter__)
         try:
             async with AgentClient(agent.socket) as client:
-                bench = _Bench(client, bare, thread)
+                bench = _Bench(client, thread, kinds)
                 await client.version()
                 memory.append(rss_mib(agent.pid))
                 for number in range(ROUNDS):
                     await (bench.many_at_once() if number else bench.one_by_one())
-                    if left := _left(agent):
+                    if left := _left(agent, kinds):
                         raise RuntimeError(f"left behind: {left[:20]}")
                     memory.append(rss_mib(agent.pid))
         finally:
-            await asyncio.get_running_loop().run_in_executor(thread, bare.__exit__)
-    rows = []
-    for what, samples in bench.times.agent.items():
-        baseline = series(bench.times.bare[what])
-        rows += [
-            Row(f"{what}, the same netlink messages in a bare loop, per NIC", baseline),
-            Row(f"{what}, by the agent, per NIC", series(samples), baseline=baseline, goal=GOAL),
-        ]
-    rows += [
-        Row("agent's memory, idle", series(memory[:1]), unit="MiB"),
-        Row("agent's memory, after the first round", series(memory[1:2]), unit="MiB"),
-        Row(f"agent's memory, growth in {ROUNDS - 1} more rounds", series([memory[-1] - memory[1]]), unit="MiB"),
-    ]
-    return Report(f"Networks of {VMS} VMs with {NICS} NICs each on one node", rows)
+            for bare in opened:
+                await loop.run_in_executor(thread, bare.__exit__)
+    return Report(f"Networks of {VMS} VMs with {NICS} NICs each on one node", [*_rows(kinds), *_memory_rows(memory)])
+
+
+def _bare_kinds(node: Path) -> list[_Kind]:
+    found = []
+    for place, (words, looks) in enumerate(
+        (("what changes something, in a bare loop", False), ("the same, with the agent's looks", True)), start=1
+    ):
+        bridges = f"bench-{'abc'[place]}"
+        bare = BareNetlink(node, [f"{bridges}{index}" for index in range(NICS)], looks=looks)
+        found.append(_Kind(words, bridges, FIRST_VM + place * VMS, bare))
+    return found
+
+
+def _rows(kinds: Sequence[_Kind]) -> Iterator[Row]:
+    agent, changes, looking = kinds
+    for what in _ACTIONS:
+        found = {kind.words: series(kind.times[what]) for kind in kinds}
+        for kind in (changes, looking):
+            yield Row(f"{what}, {kind.words}, per NIC", found[kind.words])
+        mine = found[agent.words]
+        yield Row(f"{what}, {agent.words}, per NIC", mine, baseline=found[looking.words], goal=GOAL)
+        yield Row("against what changes something alone", mine, baseline=found[changes.words])
+
+
+def _memory_rows(memory: Sequence[float]) -> Iterator[Row]:
+    yield Row("agent's memory, idle", series(memory[:1]), unit="MiB")
+    yield Row("agent's memory, after the first round", series(memory[1:2]), unit="MiB")
+    growth = series([memory[-1] - memory[1]])
+    yield Row(f"agent's memory, growth in {ROUNDS - 1} more rounds", growth, unit="MiB")
