@@ -10,8 +10,8 @@ from onedock.nodeside.agent.steps.words import in_words
     ("step", "words"),
     [
         (steps.AddAddress("eth0", "10.0.0.7/24"), "add address eth0 10.0.0.7/24"),
-        (steps.CreateBridge("br0", ()), "create bridge br0"),
-        (steps.CreateBridge("br0", (("stp", "1"),)), "create bridge br0 stp=1"),
+        (steps.CreateBridge("br0", None), "create bridge br0"),
+        (steps.CreateBridge("br0", None, (("stp", "1"),)), "create bridge br0 stp=1"),
         (steps.CreateUplink("p.7", "vlan", "p", "br0", None, (("id", "7"),)), "create uplink p.7 vlan p br0 id=7"),
         (steps.AddPortVlans("one-7-0", ((7, False), (8, True))), "add port vlans one-7-0 7=tagged 8=own"),
     ],
