@@ -56,6 +56,8 @@ _SPARE = 1.25
 """The shaper counts the Ethernet header and its bucket is finer: it must always be the one that acts."""
 _LEAST_BURST = 256 * 1024
 """Four of the largest packets that segmentation offload makes."""
+_MOST_BURST = 2**32 - 1
+"""Of the kernel, for this and for what queues the other packets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +214,7 @@ def _none_of(what: Expression, *values: int | str) -> list[Expression]:
 
 def _over(limit: Bandwidth) -> Expression:
     rate = int(_SPARE * max(limit.average, limit.peak))
-    burst = max(_LEAST_BURST, 2 * limit.burst)  # besides what the rate gives in a second
+    burst = min(_MOST_BURST, max(_LEAST_BURST, 2 * limit.burst))  # besides what the rate gives in a second
     units = {"rate_unit": "bytes", "burst_unit": "bytes", "per": "second"}
     return {"limit": {"rate": rate, "burst": burst, "inv": True, **units}}
 

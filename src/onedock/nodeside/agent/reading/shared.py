@@ -1,5 +1,6 @@
 """What only some networks need to know of the node: tunnel ends and the VLANs of ports."""
 
+import errno
 import ipaddress
 import struct
 from collections.abc import Iterator
@@ -65,7 +66,8 @@ def _remote(answer: bytes, tunnel: int) -> str | None:
 
 def vlans(host: Rtnetlink, port: HostLink) -> frozenset[PortVlan]:
     """What passes a port of a bridge."""
-    answers = host.dump(GET_VLAN, _VLAN.pack(_AF_BRIDGE, port.index))
+    # EINVAL: it is no port of a bridge yet, or any more.
+    answers = host.dump(GET_VLAN, _VLAN.pack(_AF_BRIDGE, port.index), nothing=errno.EINVAL)
     return frozenset(
         vlan for answer in answers if _VLAN.unpack_from(answer)[1] == port.index for vlan in _vlans(answer)
     )

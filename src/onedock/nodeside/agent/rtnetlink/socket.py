@@ -67,16 +67,19 @@ class Rtnetlink:
         for _ in self._ask(kind, REQUEST | ACK | flags, body):
             pass
 
-    def dump(self, kind: int, body: bytes) -> list[bytes]:
+    def dump(self, kind: int, body: bytes, *, nothing: int = 0) -> list[bytes]:
         """Bodies of all answers; asked again when the kernel's tables changed meanwhile.
 
-        TransientError: they always do, or what was asked about went.
+        ``nothing`` is the error by which the kernel says that there is nothing to tell. TransientError: the tables
+        always change, or what was asked about went.
         """
         for _ in range(_DUMP_ATTEMPTS):
             self._interrupted = False
             try:
                 answers = list(self._ask(kind, REQUEST | DUMP, body))
             except NetlinkError as error:
+                if error.code == nothing:
+                    return []
                 raise TransientError(f"the node's kernel does not show its links: {error}; try again") from error
             if not self._interrupted:
                 return answers
