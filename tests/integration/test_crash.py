@@ -126,7 +126,7 @@ async def test_a_crash_in_a_deploy(scene: Scene, crash: Crash) -> None:
 async def test_a_crash_in_a_terminate(scene: Scene, crash: Crash) -> None:
     vm = await scene.cloud.running_vm(scene.image)
     async with scene.crash(crash):
-        await scene.cloud.action(vm, "terminate")
+        await scene.ask_to_end(vm)
     await scene.ended(vm)
 
 
@@ -158,7 +158,7 @@ async def test_twenty_random_crashes(scene: Scene) -> None:
             vm = await scene.cloud.vm(scene.image)
         await scene.deployed(vm)
         async with scene.crash(chosen.choice(ALL_ENDS)):
-            await scene.cloud.action(vm, "terminate")
+            await scene.ask_to_end(vm)
         await scene.ended(vm)
 
 
