@@ -12,6 +12,7 @@ from bench.measure import Report, Row
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"
+TABLE = "### "
 COLUMNS = ("what", "n", "p50", "p95", "p99", "unit", "ratio", "goal", "met")
 
 
@@ -38,19 +39,21 @@ def show(report: Report) -> None:
 
 
 def write(reports: Sequence[Report]) -> None:
-    """Replace the tables of docs/benchmarks.md. ValueError: the page has lost its marks."""
+    """Replace these tables of docs/benchmarks.md, and leave the others. ValueError: the page has lost its marks."""
     page = PAGE.read_text()
     head, begin, rest = page.partition(BEGIN)
-    _, end, tail = rest.partition(END)
+    there, end, tail = rest.partition(END)
     if not (begin and end):
         raise ValueError(f"{PAGE} has no line {BEGIN} or {END}")
     machine = f"Python {platform.python_version()}, Linux {platform.release()}, {os.cpu_count()} cores."
-    body = "\n\n".join([machine, *("\n".join(_lines(report)) for report in reports)])
+    tables = {table.partition("\n")[0]: table.strip() for table in there.split(TABLE)[1:]}
+    tables |= {report.title: "\n".join(_lines(report)) for report in reports}
+    body = "\n\n".join([machine, *(TABLE + table for table in tables.values())])
     PAGE.write_text(f"{head}{BEGIN}\n\n{body}\n\n{END}{tail}")
 
 
 def _lines(report: Report) -> Iterable[str]:
-    yield f"### {report.title}"
+    yield report.title
     yield ""
     yield f"| {' | '.join(COLUMNS)} |"
     yield "|---|" + "---:|" * (len(COLUMNS) - 1)

@@ -1,9 +1,12 @@
 """One VM's network made in the kernel, with who hears what is done there: our own doing makes nothing due."""
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from onedock.nodeside.agent import netlink
+import structlog
+
+from onedock.nodeside.agent import namespaces, netlink
 from onedock.nodeside.agent.healing import together
 from onedock.nodeside.agent.healing.healer import Healer
 from onedock.nodeside.agent.healing.watch import Watch
@@ -12,7 +15,11 @@ from onedock.nodeside.agent.seen import Seen
 from onedock.nodeside.agent.steps import Step
 from onedock.nodeside.agent.steps.words import in_words
 from onedock.nodeside.agent.store import Store
-from onedock.reconcilers.model import Network, VmId, namespace_name
+from onedock.reconcilers.model import Network, Nic, VmId, namespace_name
+
+log = structlog.get_logger()
+
+_ANNOUNCERS = 2
 
 Words = tuple[str, ...]
 """Steps, a line each."""
@@ -38,9 +45,14 @@ class Maker:
         self._store = store
         self._watch = watch
         self._healer = healer
+        self._announcers = ThreadPoolExecutor(_ANNOUNCERS, thread_name_prefix="announce")
+
+    def close(self) -> None:
+        """Let announcements that have begun end."""
+        self._announcers.shutdown()
 
     def make(self, network: Network, earlier: Network) -> Made:
-        """See ``netlink.ensure``: every look comes after all that was heard. Then the neighbours are told."""
+        """See ``netlink.ensure``: every look comes after all that was heard. Then the neighbours begin to be told."""
         done: list[Step] = []
 
         def changed(steps: tuple[Step, ...]) -> None:
@@ -50,7 +62,8 @@ class Maker:
         named = self._settle(network.vm)
         seen = netlink.ensure(network, changed, earlier)
         if placed := newly_placed(network, done):
-            announce(network.vm, placed)
+            # The kernel brings each frame to all ports of a bridge before it goes on: nobody waits for hundreds.
+            self._announcers.submit(self._announce, network.vm, placed)
         return Made(network, seen, (*named, *map(in_words, done)), self._plug_others(network, done))
 
     def _plug_others(self, network: Network, done: list[Step]) -> dict[VmId, Words]:
@@ -67,3 +80,15 @@ class Maker:
         named = self._watch.settle(vm)
         self._healer.clear(vm)
         return (f"put back name {namespace_name(vm)}",) if named else ()
+
+    @staticmethod
+    def _announce(vm: VmId, placed: tuple[Nic, ...]) -> None:
+        namespaces.enter_home()
+        try:
+            announce(vm, placed)
+        except FileNotFoundError:
+            return  # the VM is gone already
+        except OSError as error:
+            log.warning("addresses cannot be announced", vm=vm, error=str(error))
+        finally:
+            namespaces.enter_home()  # else this thread would keep the VM's namespace

@@ -188,6 +188,7 @@ class NodeNetworks:
         await self.healer.close()
         for threads in (self._threads, self._lookers, self._disk, self._flushing):
             await asyncio.to_thread(threads.shutdown)
+        await asyncio.to_thread(self._maker.close)
         await self._watch.close()
         self._names.close()
 

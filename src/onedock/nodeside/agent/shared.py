@@ -24,6 +24,8 @@ class SharedLinks:
 
     async def leave(self, bridges: set[str], earlier: Network) -> None:
         """Remove those of the bridges that a VM no longer uses which nobody else uses either, with their uplinks."""
+        if not bridges:
+            return
         in_use = {nic.bridge for nic in earlier.nics if nic.keep_bridge}.union(
             *map(needs.bridges, self._others(earlier.vm))
         )

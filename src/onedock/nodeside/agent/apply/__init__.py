@@ -14,6 +14,7 @@ from onedock.nodeside.agent.apply.shaping import apply_limit
 from onedock.nodeside.agent.apply.uplink import apply_to_uplink
 from onedock.nodeside.agent.kernel import Kernel
 from onedock.nodeside.agent.steps import ConfigureSwitch, HostStep, NicStep, RouteStep, RulesStep, Step, UplinkStep
+from onedock.nodeside.agent.steps.words import in_words
 from onedock.reconcilers.errors import TerminalError, TransientError
 
 __all__ = ["apply"]
@@ -50,6 +51,11 @@ def apply(kernel: Kernel, step: Step) -> None:
         else:
             apply_limit(kernel, step)
     except NetlinkError as error:
+        if error.code == errno.EXFULL:
+            raise TerminalError(
+                "the bridge is full: Linux gives one no more than 1023 ports;"
+                f" use another host or another BRIDGE for this network ({in_words(step)})"
+            ) from error
         reason = os.strerror(error.code) if error.code else str(error)
         if error.code in _REFUSALS:
             raise TerminalError(f"the node's kernel refuses {step}: {reason}; correct the NIC") from error
