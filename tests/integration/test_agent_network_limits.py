@@ -12,12 +12,28 @@ from onedock.reconcilers.nic_parts import Bandwidth
 
 pytestmark = NEEDS_ROOT
 
+ATTEMPTS = 3
 LIMITED, FREE = VmId(220_010), VmId(220_011)
 
 
 @pytest.fixture(autouse=True)
 async def free(client: AgentClient) -> None:
     await client.ensure(Network(FREE, (nic(FREE),)))
+
+
+def is_limited(source: VmId, target: VmId, rate: int, *, seconds: float = 2.0) -> bool:
+    """Whether ``rate`` bytes per second arrive, within a tenth.
+
+    A machine that is busy with other things, such as guests that start, sends less, never more: up to three attempts.
+    """
+    least, most = rate * 0.9, rate * 1.1
+    measured = []
+    for _ in range(ATTEMPTS):
+        measured.append(throughput(source, target, address(target), seconds=seconds))
+        assert measured[-1] <= most, f"{measured} bytes per second, {rate} wanted"
+        if measured[-1] >= least:
+            return True
+    raise AssertionError(f"{measured} bytes per second, {rate} wanted")
 
 
 def qdiscs(agent: PrivateAgent, link: str, vm: VmId | None = None) -> list[str]:
@@ -32,14 +48,14 @@ async def test_both_directions_are_right_within_ten_percent(client: AgentClient,
     wanted = Network(LIMITED, (nic(LIMITED, inbound=Bandwidth(rate), outbound=Bandwidth(2 * rate)),))
     assert (await client.ensure(wanted)).provides(wanted)
 
-    assert throughput(FREE, LIMITED, address(LIMITED)) == pytest.approx(rate, rel=0.1)
-    assert throughput(LIMITED, FREE, address(FREE)) == pytest.approx(2 * rate, rel=0.1)
+    assert is_limited(FREE, LIMITED, rate)
+    assert is_limited(LIMITED, FREE, 2 * rate)
 
 
 async def test_a_burst_passes_at_peak_speed_only(client: AgentClient) -> None:
     limit = Bandwidth(average=100_000, peak=4_000_000, burst=80_000_000)
     await client.ensure(Network(LIMITED, (nic(LIMITED, inbound=limit),)))
-    assert throughput(FREE, LIMITED, address(LIMITED), seconds=1) == pytest.approx(4_000_000, rel=0.1)
+    assert is_limited(FREE, LIMITED, 4_000_000, seconds=1)
 
 
 async def test_limits_change_while_it_runs_and_go(agent: PrivateAgent, client: AgentClient) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from tests.support import processes
 from tests.support.guest.images import Images
 
 _PROJECT = Path(__file__).resolve().parents[3]
@@ -52,6 +53,8 @@ class Guest:
                 argv, stdin=subprocess.DEVNULL, stdout=said, stderr=said, pass_fds=[file.fileno() for file in files]
             )
             self._files = opened.pop_all()
+        # What is left behind is looked for by programs' names, and this process has had two others until now.
+        processes.wait_until(self._is_machine, within=30, what="qemu starts")
 
     def close(self) -> None:
         """Pull the plug. A second time does nothing."""
@@ -80,10 +83,17 @@ class Guest:
             return f"it ran for {_DEADLINE_S} s and more; its console:\n{_end_of(self._console)}"
         return f"qemu ended: {_end_of(self._said)}; its console:\n{_end_of(self._console)}"
 
+    def _is_machine(self) -> bool:
+        return self._process.poll() is not None or _comm(self._process.pid).startswith("qemu-system")
+
     def _hurry(self) -> None:
         for thread in Path(f"/proc/{self._process.pid}/task").glob("*"):
             with contextlib.suppress(ProcessLookupError):
                 os.sched_setscheduler(int(thread.name), os.SCHED_OTHER, os.sched_param(0))
+
+
+def _comm(pid: int) -> str:
+    return Path(f"/proc/{pid}/comm").read_text()
 
 
 def _nameless() -> IO[bytes]:
