@@ -80,7 +80,15 @@ class TestContent:
     def test_what_somebody_has_changed_is_not_ours(self, original: str, more: str) -> None:
         text = compose(original, Names(), OTHERS)
         for changed in (text + more, more + text, text.replace("10.0.0.9", "10.0.0.8")):
-            assert changed == text or engines_own(changed, noted(original)) is None
+            same = changed.rstrip("\n") == text.rstrip("\n")
+            assert same or engines_own(changed, noted(original)) is None
+
+
+def test_empty_lines_of_a_write_that_was_cut_short_are_nobodys_change() -> None:
+    text = compose(ENGINES, GIVEN, OTHERS)
+    for present in (text, ENGINES, ENGINES.rstrip("\n")):
+        engine = ENGINES if present == text else present
+        assert engines_own(present + "\n" * 40, noted(engine)) == engine
 
 
 @pytest.fixture

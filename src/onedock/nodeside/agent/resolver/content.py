@@ -24,12 +24,15 @@ def engines_own(text: str, engine_hash: str) -> str | None:
         text: of the file.
         engine_hash: what the engine noted of the text that it wrote, ``sha256:…``.
     """
-    if f"sha256:{_hash(text)}" == engine_hash.strip():
-        return text
-    first, _, rest = text.partition("\n")
-    if first != _MARK + _hash(rest):
-        return None
-    return "\n".join(line.removeprefix(_QUOTE) for line in rest.split("\n") if line.startswith(_QUOTE))
+    bare = text.rstrip("\n")
+    # An agent that was killed while it wrote a shorter text has left empty lines at the end.
+    for one in dict.fromkeys((text, f"{bare}\n", bare)):
+        if f"sha256:{_hash(one)}" == engine_hash.strip():
+            return one
+        first, _, rest = one.partition("\n")
+        if first == _MARK + _hash(rest):
+            return "\n".join(line.removeprefix(_QUOTE) for line in rest.split("\n") if line.startswith(_QUOTE))
+    return None
 
 
 def compose(original: str, given: Names, wanted: Names) -> str:
