@@ -123,6 +123,18 @@ def test_without_a_controller_it_fails_with_the_reason(path: Path, remotes: Path
     )
 
 
+def test_without_a_controller_it_ends_with_whom_it_would_answer(path: Path, remotes: Path) -> None:
+    process = start(remotes / "datastore/onedock/monitor", "0", path=path)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdin.close()
+    process.stdout.close()  # as when oned was killed
+    assert process.wait(timeout=20) == 1
+    assert b"did not answer" in process.stderr.read()
+    process.stderr.close()
+
+
 def test_stat_does_not_wait_longer_than_oned(path: Path, remotes: Path) -> None:
     class Silent(DriverController):
         def _serve(self, connection: object) -> None:

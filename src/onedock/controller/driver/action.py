@@ -12,6 +12,7 @@ controller may be out of reach before the call fails.
 import contextlib
 import json
 import os
+import select
 import socket
 import sys
 import time
@@ -34,7 +35,7 @@ def ask(path: str, kind: str, request: dict[str, Any], *, patience_s: float, tot
 
     The request's id stays the same, so that the controller knows it again. ``patience_s`` limits the time
     without a connection (a pull may take long), with ``total`` the time until the answer. Raises the last
-    OSError, or ValueError for an answer that is no JSON, when that time is over.
+    OSError, or ValueError for an answer that is no JSON, when that time is over or nobody is left to be answered.
     """
     hello = {"hello": kind, "session": os.urandom(16).hex(), "pid": os.getpid()}
     message = "".join(json.dumps(part) + "\n" for part in (hello, request)).encode()
@@ -53,7 +54,7 @@ def ask(path: str, kind: str, request: dict[str, Any], *, patience_s: float, tot
             except (OSError, ValueError):
                 give_up = min(give_up, time.monotonic() + patience_s)
                 wait_s = retry_s * (0.5 + os.urandom(1)[0] / 255)
-                if time.monotonic() + wait_s >= give_up:
+                if time.monotonic() + wait_s >= give_up or _nobody_listens():
                     raise
         time.sleep(wait_s)
         retry_s = min(retry_s * 2, RETRY_LAST_S)
@@ -73,6 +74,13 @@ def _input(kind: str, action: str) -> str:
     if kind == "tm" and action.partition(".")[0] not in TM_ACTIONS_WITH_INPUT:
         return ""
     return sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
+
+
+def _nobody_listens() -> bool:
+    """Whether standard output leads to a reader that has gone: oned has ended, and forgets its transfers then."""
+    output = select.poll()
+    output.register(1, 0)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in output.poll(0))
 
 
 def _print(descriptor: int, text: str) -> None:
