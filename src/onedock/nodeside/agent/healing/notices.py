@@ -11,15 +11,12 @@ from dataclasses import dataclass
 from functools import partial
 
 from onedock.nodeside.agent.attributes import aligned, attributes, text
+from onedock.nodeside.agent.rtnetlink.structs import ADDRESS, LINK, NEIGHBOUR, ROUTE
 from onedock.nodeside.heals import Cause
 
 LOOPBACK = 1
 
 _HEADER = struct.Struct("=IHHII")
-_LINK = struct.Struct("=BxHiII")
-_ADDRESS = struct.Struct("=BBBBI")
-_ROUTE = struct.Struct("=BBBBBBBBI")
-_NEIGHBOUR = struct.Struct("=BxxxiHBB")
 _QDISC = struct.Struct("=BxxxiIII")
 _NFTABLES = struct.Struct("=BBH")
 _U32 = struct.Struct("=I")
@@ -83,8 +80,8 @@ def parse(messages: bytes) -> Iterator[Notice]:
 
 
 def _link(gone: bool, body: bytes) -> Notice:
-    family, _, index, flags, _ = _LINK.unpack_from(body)
-    found = attributes(body[_LINK.size :])
+    family, _, index, flags, _ = LINK.unpack_from(body)
+    found = attributes(body[LINK.size :])
     name, master = text(found.get(_IFLA_IFNAME)), found.get(_IFLA_MASTER)
     if family == _AF_BRIDGE:
         return Notice(Cause.PORT, index, name, gone, (master, found.get(_IFLA_AF_SPEC)))
@@ -100,8 +97,8 @@ def _link(gone: bool, body: bytes) -> Notice:
 
 
 def _address(gone: bool, body: bytes) -> Notice | None:
-    family, _, flags, scope, index = _ADDRESS.unpack_from(body)
-    found = attributes(body[_ADDRESS.size :])
+    family, _, flags, scope, index = ADDRESS.unpack_from(body)
+    found = attributes(body[ADDRESS.size :])
     if wide := found.get(_IFA_FLAGS):
         (flags,) = _U32.unpack(wide)
     passing = not flags & _IFA_F_PERMANENT
@@ -115,7 +112,7 @@ def _address(gone: bool, body: bytes) -> Notice | None:
 
 
 def _route(gone: bool, body: bytes) -> Notice | None:
-    _, length, _, _, table, protocol, _, _, _ = _ROUTE.unpack_from(body)
+    _, length, _, _, table, protocol, _, _, _ = ROUTE.unpack_from(body)
     if table == _TABLE_COMPAT:
         return Notice(Cause.ROUTE, gone=gone)
     if table == _TABLE_MAIN and protocol == _PROTO_RA and length == 0:
@@ -130,7 +127,7 @@ def _rule(gone: bool, _: bytes) -> Notice:
 
 
 def _forwarding(gone: bool, body: bytes) -> Notice:
-    _, index, *_ = _NEIGHBOUR.unpack_from(body)
+    _, index, *_ = NEIGHBOUR.unpack_from(body)
     return Notice(Cause.FORWARDING, index, gone=gone)
 
 

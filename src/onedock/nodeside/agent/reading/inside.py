@@ -8,6 +8,7 @@ from onedock.nodeside.agent.attributes import Attributes, attributes, number
 from onedock.nodeside.agent.parsed import ip_address
 from onedock.nodeside.agent.rtnetlink.links import IFF_LOWER_UP, IFLA_ADDRESS, IFLA_AF_SPEC, IFLA_LINK, IFLA_MTU, Link
 from onedock.nodeside.agent.rtnetlink.socket import GET_ADDRESS, GET_ROUTE, GET_RULE, Rtnetlink
+from onedock.nodeside.agent.rtnetlink.structs import ADDRESS, ROUTE
 from onedock.nodeside.agent.seen import SOURCE_PRIORITY, SOURCE_TABLES, InnerLink, SourceRule
 
 LOOPBACK_NAME = "lo"
@@ -33,10 +34,6 @@ _IPV4_CONF = {"arp_ignore": 18, "arp_announce": 17}
 """Places of the sysctls in IFLA_INET_CONF (linux/ip.h, which counts from 1)."""
 _IPV6_CONF = {"accept_ra": 3, "autoconf": 5, "disable_ipv6": 26}
 """Places of the sysctls in IFLA_INET6_CONF (linux/ipv6.h)."""
-
-_ADDRESS = struct.Struct("=BBBBI")
-_ROUTE = struct.Struct("=BBBBBBBBI")
-"""Also of rules: struct fib_rule_hdr has the same form."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +69,10 @@ class _Route:
 def read_inside(inner: Rtnetlink) -> Inside:
     """Three dumps, whatever the number of links; a fourth one where NICs can share a subnet, or could until now."""
     found = inner.links()
-    addresses = [_address(answer) for answer in inner.dump(GET_ADDRESS, _ADDRESS.pack(0, 0, 0, 0, 0))]
+    addresses = [_address(answer) for answer in inner.dump(GET_ADDRESS, ADDRESS.pack(0, 0, 0, 0, 0))]
     routes = [
         route
-        for answer in inner.dump(GET_ROUTE, _ROUTE.pack(0, 0, 0, 0, 0, 0, 0, 0, 0))
+        for answer in inner.dump(GET_ROUTE, ROUTE.pack(0, 0, 0, 0, 0, 0, 0, 0, 0))
         if (route := _route(answer)) is not None
     ]
     several = len(found) > 2
@@ -132,8 +129,8 @@ def _sysctls(family: bytes | None, attribute: int, places: dict[str, int]) -> tu
 
 
 def _address(answer: bytes) -> _Address:
-    family, length, flags, scope, index = _ADDRESS.unpack_from(answer)
-    found = attributes(answer, _ADDRESS.size)
+    family, length, flags, scope, index = ADDRESS.unpack_from(answer)
+    found = attributes(answer, ADDRESS.size)
     # IFA_LOCAL is the address, IFA_ADDRESS the far end of a point-to-point link; IPv6 has only the latter.
     address = found.get(_IFA_LOCAL) or found.get(_IFA_ADDRESS) or _ANY[family]
     permanent = bool((number(found.get(_IFA_FLAGS)) or flags) & _IFA_F_PERMANENT)
@@ -142,10 +139,10 @@ def _address(answer: bytes) -> _Address:
 
 def _route(answer: bytes) -> _Route | None:
     """None: in the kernel's own table for its own addresses, of which there are many, or in none of ours."""
-    family, length, _, _, table, protocol, _, _, _ = _ROUTE.unpack_from(answer)
+    family, length, _, _, table, protocol, _, _, _ = ROUTE.unpack_from(answer)
     if table not in {_TABLE_MAIN, _TABLE_COMPAT} or family not in _ANY:
         return None
-    found = attributes(answer, _ROUTE.size)
+    found = attributes(answer, ROUTE.size)
     gateway = found.get(_RTA_GATEWAY)
     return _Route(
         index=number(found.get(_RTA_OIF)),
@@ -161,14 +158,14 @@ def _route(answer: bytes) -> _Route | None:
 def _source_rules(inner: Rtnetlink) -> frozenset[SourceRule]:
     return frozenset(
         rule
-        for answer in inner.dump(GET_RULE, _ROUTE.pack(0, 0, 0, 0, 0, 0, 0, 0, 0))
+        for answer in inner.dump(GET_RULE, ROUTE.pack(0, 0, 0, 0, 0, 0, 0, 0, 0))
         if (rule := _source_rule(answer)) is not None
     )
 
 
 def _source_rule(answer: bytes) -> SourceRule | None:
-    family, _, length, _, table, *_ = _ROUTE.unpack_from(answer)
-    found: Attributes = attributes(answer, _ROUTE.size)
+    family, _, length, _, table, *_ = ROUTE.unpack_from(answer)
+    found: Attributes = attributes(answer, ROUTE.size)
     if number(found.get(_FRA_PRIORITY)) != SOURCE_PRIORITY or length != _BITS.get(family):
         return None
     return _spelled(found[_FRA_SRC]), number(found.get(_FRA_TABLE)) or table

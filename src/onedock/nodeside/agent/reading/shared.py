@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from onedock.nodeside.agent.attributes import attributes, each_attribute, number
 from onedock.nodeside.agent.namespaces import at_home
 from onedock.nodeside.agent.rtnetlink.socket import GET_ADDRESS, GET_NEIGHBOUR, GET_VLAN, Rtnetlink
+from onedock.nodeside.agent.rtnetlink.structs import ADDRESS, NEIGHBOUR
 from onedock.nodeside.agent.seen import HostLink
 from onedock.nodeside.agent.steps.uplink import PortVlan
 
@@ -23,8 +24,6 @@ _NDA_DST, _NDA_LLADDR = 1, 2
 _VLANDB_ENTRY, _ENTRY_INFO, _ENTRY_RANGE = 1, 1, 2
 _BRIDGE_VLAN_INFO_PVID = 0x2
 
-_ADDRESS = struct.Struct("=BBBBI")
-_NEIGHBOUR = struct.Struct("=BxxxiHBB")
 _VLAN = struct.Struct("=BxxxI")
 """struct br_vlan_msg: family, index."""
 _VLAN_INFO = struct.Struct("=HH")
@@ -35,14 +34,14 @@ def own_addresses(host: Rtnetlink) -> tuple[tuple[int, str], ...]:
     """(index of the link, address) of the node, in the kernel's order."""
     return tuple(
         one
-        for answer in host.dump(GET_ADDRESS, _ADDRESS.pack(0, 0, 0, 0, 0))
+        for answer in host.dump(GET_ADDRESS, ADDRESS.pack(0, 0, 0, 0, 0))
         if (one := _own_address(answer)) is not None
     )
 
 
 def _own_address(answer: bytes) -> tuple[int, str] | None:
-    _, _, _, scope, index = _ADDRESS.unpack_from(answer)
-    found = attributes(answer, _ADDRESS.size)
+    _, _, _, scope, index = ADDRESS.unpack_from(answer)
+    found = attributes(answer, ADDRESS.size)
     address = found.get(_IFA_LOCAL) or found.get(_IFA_ADDRESS)
     return (index, str(ipaddress.ip_address(address))) if address and scope != _SCOPE_LINK else None
 
@@ -51,13 +50,13 @@ def remotes(tunnel: HostLink) -> frozenset[str]:
     """Where a VXLAN link sends what has no known place; what a routing daemon told the kernel is its own matter."""
     # Only for a strict socket the kernel selects by link.
     with at_home(), Rtnetlink(strict=True) as host:
-        entries = host.dump(GET_NEIGHBOUR, _NEIGHBOUR.pack(_AF_BRIDGE, tunnel.index, 0, 0, 0))
+        entries = host.dump(GET_NEIGHBOUR, NEIGHBOUR.pack(_AF_BRIDGE, tunnel.index, 0, 0, 0))
     return frozenset(remote for entry in entries if (remote := _remote(entry, tunnel.index)) is not None)
 
 
 def _remote(answer: bytes, tunnel: int) -> str | None:
-    _, index, state, flags, _ = _NEIGHBOUR.unpack_from(answer)
-    found = attributes(answer, _NEIGHBOUR.size)
+    _, index, state, flags, _ = NEIGHBOUR.unpack_from(answer)
+    found = attributes(answer, NEIGHBOUR.size)
     by_hand = bool(state & _NUD_PERMANENT) and not flags & _NTF_EXT_LEARNED
     if index != tunnel or not by_hand or found.get(_NDA_LLADDR, b"").hex(":") != UNKNOWN or _NDA_DST not in found:
         return None

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from onedock.nodeside.agent.attributes import Attributes, attributes, number, text
+from onedock.nodeside.agent.rtnetlink.structs import LINK
 
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_QDISC, IFLA_MASTER = 1, 3, 4, 5, 6, 10
 IFLA_LINKINFO, IFLA_IFALIAS, IFLA_AF_SPEC, IFLA_GROUP, IFLA_EXT_MASK = 18, 20, 26, 27, 29
@@ -13,7 +14,6 @@ IFF_UP, IFF_LOWER_UP = 0x1, 0x10000
 _SKIP_STATISTICS = 8
 """RTEXT_FILTER_SKIP_STATS: two thirds of what the kernel tells of a link, and of the time to read it."""
 
-_LINK = struct.Struct("=BxHiII")
 _EXT_MASK = struct.Struct("=HHI")
 
 
@@ -35,8 +35,8 @@ class Link:
     @classmethod
     def parse(cls, answer: bytes) -> Self:
         """From the body of RTM_NEWLINK."""
-        _, _, index, flags, _ = _LINK.unpack_from(answer)
-        found = attributes(answer, _LINK.size)
+        _, _, index, flags, _ = LINK.unpack_from(answer)
+        found = attributes(answer, LINK.size)
         info = attributes(found.get(IFLA_LINKINFO, b""))
         return cls(
             index, flags, text(info.get(IFLA_INFO_KIND)), found, attributes(info.get(IFLA_INFO_DATA, b"")), answer
@@ -64,4 +64,4 @@ class Link:
 
 def question(index: int = 0) -> bytes:
     """What asks for a link, without its statistics; 0: for all of them, or the one that attributes name."""
-    return _LINK.pack(0, 0, index, 0, 0) + _EXT_MASK.pack(_EXT_MASK.size, IFLA_EXT_MASK, _SKIP_STATISTICS)
+    return LINK.pack(0, 0, index, 0, 0) + _EXT_MASK.pack(_EXT_MASK.size, IFLA_EXT_MASK, _SKIP_STATISTICS)

@@ -21,6 +21,7 @@ from onedock.nodeside.agent.rtnetlink.links import (
     IFLA_MASTER,
     IFLA_MTU,
 )
+from onedock.nodeside.agent.rtnetlink.structs import ADDRESS, LINK, ROUTE
 
 NEW_LINK, DELETE_LINK = 16, 17
 NEW_ADDRESS, DELETE_ADDRESS = 20, 21
@@ -38,10 +39,6 @@ _FRA_SRC, _FRA_PRIORITY, _FRA_TABLE = 2, 6, 15
 _FR_ACT_TO_TABLE = 1
 _TABLE_UNSPECIFIED, _TABLE_MAIN = 0, 254
 _INET, _INET6 = 2, 10
-
-_LINK = struct.Struct("=BxHiII")
-_ADDRESS = struct.Struct("=BBBBI")
-_ROUTE = struct.Struct("=BBBBBBBBI")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +71,7 @@ def link(
 ) -> bytes:
     """A link by its name or group, and what it is to have or be; what is None stays as it is."""
     flag = IFF_UP if up else 0
-    return _LINK.pack(0, 0, 0, flag, flag) + b"".join(
+    return LINK.pack(0, 0, 0, flag, flag) + b"".join(
         attribute(kind, value)
         for kind, value in (
             (IFLA_IFNAME, _name(name) if name else None),
@@ -102,9 +99,9 @@ def address(cidr: str, index: int) -> bytes:
     packed = ip_address(text).packed
     if len(packed) == 4:
         what = attribute(_IFA_LOCAL, packed) + attribute(_IFA_ADDRESS, packed)
-        return _ADDRESS.pack(_INET, int(prefix), 0, 0, index) + what
+        return ADDRESS.pack(_INET, int(prefix), 0, 0, index) + what
     flags = attribute(_IFA_FLAGS, struct.pack("=I", _IFA_F_NODAD))
-    return _ADDRESS.pack(_INET6, int(prefix), 0, 0, index) + attribute(_IFA_ADDRESS, packed) + flags
+    return ADDRESS.pack(_INET6, int(prefix), 0, 0, index) + attribute(_IFA_ADDRESS, packed) + flags
 
 
 def route(wanted: Route, *, removal: bool = False) -> bytes:
@@ -112,7 +109,7 @@ def route(wanted: Route, *, removal: bool = False) -> bytes:
     destination = ip_network(wanted.destination)
     small = wanted.table < 256
     kind, scope = (0, _SCOPE_NOWHERE) if removal else (_RTN_UNICAST, wanted.scope)
-    head = _ROUTE.pack(
+    head = ROUTE.pack(
         _INET if destination.version == 4 else _INET6,
         *(destination.prefixlen, 0, 0, wanted.table if small else _TABLE_UNSPECIFIED),
         *(wanted.protocol, scope, kind, wanted.flags),
@@ -135,7 +132,7 @@ def source_rule(source: str, table: int, priority: int) -> bytes:
     """A rule that leads what has ``source`` to a table."""
     parsed = ip_address(source)
     family = _INET if parsed.version == 4 else _INET6
-    head = _ROUTE.pack(family, 0, parsed.max_prefixlen, 0, _TABLE_UNSPECIFIED, 0, 0, _FR_ACT_TO_TABLE, 0)
+    head = ROUTE.pack(family, 0, parsed.max_prefixlen, 0, _TABLE_UNSPECIFIED, 0, 0, _FR_ACT_TO_TABLE, 0)
     what = attribute(_FRA_SRC, parsed.packed) + attribute(_FRA_PRIORITY, struct.pack("=I", priority))
     return head + what + attribute(_FRA_TABLE, struct.pack("=I", table))
 
