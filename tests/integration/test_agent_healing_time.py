@@ -168,10 +168,11 @@ async def test_one_vm_does_not_wait_for_a_bridge_of_many(agent: PrivateAgent, cl
 
 
 async def test_who_waits_for_heals_does_not_keep_an_agent_from_ending(agent: PrivateAgent) -> None:
-    async with AgentClient(agent.socket) as client:
-        known = sum((await client.heals()).counts.values())
-        waiting = asyncio.ensure_future(client.heals(since=known, wait_s=20))
-        await client.heals()  # on another connection, after that one
+    async with AgentClient(agent.socket) as follower, AgentClient(agent.socket) as client:
+        known = sum((await follower.heals()).counts.values())
+        waiting = asyncio.ensure_future(follower.heals(since=known, wait_s=20))
+        await asyncio.sleep(0)  # sent at once: the connection is there
+        await client.heals()  # connects only now: by its answer the agent has read the question before it
         began = time.monotonic()
         assert await asyncio.to_thread(agent.stop) == 0
         assert time.monotonic() - began < ENDS_S
