@@ -203,6 +203,8 @@ class FakeNetworks:
         self.links_down: set[VmId] = set()
         """VMs whose links somebody has set down by hand; ``ensure`` raises them again."""
         self.reachable = True
+        self.delay_s = 0.0
+        """How long ``ensure`` takes."""
 
     async def observe(self, vm: VmId) -> ObservedNetwork | None:
         await self._answer()
@@ -210,6 +212,7 @@ class FakeNetworks:
 
     async def ensure(self, network: Network) -> ObservedNetwork:
         await self._answer()
+        await asyncio.sleep(self.delay_s)
         for nic in network.nics:
             for device in {nic.bridge, nic.phydev} & self.unusable_devices:
                 raise TerminalError(f"the device {device} cannot be used")

@@ -153,16 +153,57 @@ async def test_changes_that_come_together_are_done_in_their_order(world: World) 
         link = controller.connect()
         await controller.deploy(link)
         world.networks.reachable = False
-        world.oned.set(VM, lcm_state=HOTPLUG_NIC, nics=(FIRST, SECOND | MARK))
-        await controller.ask(link, 2, "ATTACHNIC")
-        await asyncio.sleep(1)
-        world.oned.set(VM, lcm_state=RUNNING, nics=(FIRST, SECOND | {"MTU": "1400"}))
-        await controller.ask(link, 3, "UPDATESG", extra=GROUP)
+        for seq, mtu in ((2, "1300"), (3, "1400")):
+            world.oned.set(VM, lcm_state=RUNNING, nics=(FIRST, SECOND | {"MTU": mtu}))
+            await controller.ask(link, seq, "UPDATESG", extra=element("SECURITY_GROUP_ID", str(seq)))
         await asyncio.sleep(5)
         world.networks.reachable = True
         await controller.until(lambda: len(link.answers) == 3)
-        assert [line.split()[0] for line in link.answers] == ["DEPLOY", "ATTACHNIC", "UPDATESG"]
+        assert {line.split()[3] for line in link.answers[1:]} == {"2", "3"}
         assert [nic.mtu for nic in world.networks.networks[VM].nics] == [None, 1400]
+
+
+@pytest.mark.parametrize("slow", [True, False])
+@pytest.mark.parametrize("usable", [True, False])
+async def test_what_recover_has_given_up_is_no_answer_to_the_next_request(
+    world: World, slow: bool, usable: bool
+) -> None:
+    """oned takes any ATTACHNIC for the one that it waits for: the old one's would end the new one."""
+    third = SECOND | {"NIC_ID": "2", "BRIDGE": "onebr2", "TARGET": "one-25001-2"}
+    async with world.controller("worker", "delivery") as controller:
+        link = controller.connect()
+        await controller.deploy(link)
+        world.networks.reachable, world.networks.delay_s = slow, 5.0 if slow else 0.0
+        if not usable:
+            world.networks.unusable_devices.add("onebr1")
+        world.oned.set(VM, lcm_state=HOTPLUG_NIC, seq=1, nics=(FIRST, SECOND | MARK))
+        await controller.ask(link, 2, "ATTACHNIC")
+        await asyncio.sleep(1)
+        world.oned.set(VM, lcm_state=HOTPLUG_NIC, seq=2, nics=(FIRST, third | MARK))
+        await controller.ask(link, 3, "ATTACHNIC")
+        world.networks.reachable = True
+        await controller.until(lambda: len(link.answers) == 2)
+        assert link.answers[1] == f"ATTACHNIC SUCCESS {VM} -"
+        assert plugged(world) == {0: ("10.0.0.10/24",), 2: ("10.0.1.10/24",)}
+        await controller.confirm(link)
+        await asyncio.sleep(10)
+        assert len(link.answers) == 2
+
+
+async def test_a_change_that_recover_has_ended_is_not_made_later(world: World) -> None:
+    async with world.controller("worker", "delivery") as controller:
+        link = controller.connect()
+        await controller.deploy(link)
+        world.networks.reachable = False
+        world.oned.set(VM, lcm_state=HOTPLUG_NIC, seq=1, nics=(FIRST, SECOND | MARK))
+        await controller.ask(link, 2, "ATTACHNIC")
+        await asyncio.sleep(1)
+        world.oned.set(VM, lcm_state=RUNNING, nics=(FIRST,))
+        world.networks.reachable = True
+        await asyncio.sleep(30)
+        assert len(link.answers) == 1
+        assert plugged(world) == {0: ("10.0.0.10/24",)}
+        assert (await controller.journal.load()).intents == ()
 
 
 async def test_past_the_deadline_the_id_still_comes_first(world: World) -> None:

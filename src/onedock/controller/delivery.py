@@ -2,8 +2,8 @@
 
 oned matches an answer to (action, VM's present state) and never asks twice (protocol reference 1.2, 1.1): an answer
 that got lost leaves the VM hanging, one that comes twice may complete something else. So an outcome is handed over
-without asking only on the very connection on which its request came; in every other case oned is asked first
-whether the VM still waits for it.
+without asking only on the very connection on which its request came, and only while it is oned's last word about the
+VM; in every other case oned is asked first whether the VM still waits for it.
 """
 
 import asyncio
@@ -63,14 +63,17 @@ class Delivery:
             self._unsure.add(outcome.intent_id)
         self._wake.set()
 
-    def add(self, intent: Intent, outcome: Outcome) -> None:
-        """Deliver a new, durable outcome."""
+    def add(self, intent: Intent, outcome: Outcome, *, followed: bool = False) -> None:
+        """Deliver a new, durable outcome.
+
+        ``followed``: oned has asked for something else of the VM since, so it may have given this request up.
+        """
         if not outcome.answers:
             return
         parcel = _Parcel(intent, outcome)
         self._parcels[outcome.intent_id] = parcel
         link = self._links.current("vmm")
-        if link is not None and intent.source.partition(":")[0] == link.session:
+        if not followed and link is not None and intent.source.partition(":")[0] == link.session:
             self._send(parcel, link)
         else:
             self._unsure.add(outcome.intent_id)

@@ -142,7 +142,7 @@ class Worker:
 
     async def _work(self, record: VmRecord, intent: Intent) -> None:
         """Do one request and conclude it. Raises what is to be retried."""
-        if reason := await self._outdated(intent):
+        if reason := await self._outdated(record, intent):
             log.info("request is outdated and dropped", reason=reason)
             await self._journal.conclude(intent, None)
             record.intents.popleft()
@@ -176,18 +176,20 @@ class Worker:
             seconds=round(time.monotonic() - started, 4),
         )
         if intent.channel is Channel.VMM:
-            self._delivery.add(intent, outcome)
+            self._delivery.add(intent, outcome, followed=bool(record.intents))
         else:
             self._script_done(intent, outcome)
 
-    async def _outdated(self, intent: Intent) -> str:
-        """Why a request of an earlier controller is not to be done any more; empty when it is.
+    async def _outdated(self, record: VmRecord, intent: Intent) -> str:
+        """Why a request is not to be done any more; empty when it is.
 
-        While no controller ran, the VM may have been recovered or deleted. A clean-up is done in any case.
+        While no controller ran, the VM may have been recovered or deleted. Between two tries, too: addresses of a NIC
+        that is to be attached may be another VM's by then. A clean-up is done in any case.
         """
-        if intent.id > self._restored or intent.channel is not Channel.VMM or intent.action == "CLEANUP":
+        if intent.channel is not Channel.VMM or intent.action == "CLEANUP":
             return ""
-        return await self._delivery.why_not(intent)
+        tried = bool(record.error) and intent.action in verbs.NETWORK_CHANGES
+        return await self._delivery.why_not(intent) if tried or intent.id <= self._restored else ""
 
     async def _fail(self, record: VmRecord, intent: Intent, error: str) -> tuple[Outcome, Desired | None]:
         """The failure of a request, and the desired state that it leaves behind (None: as it is)."""
