@@ -361,3 +361,16 @@ def test_what_a_nic_had_until_now_is_not_the_guests() -> None:
         assert list(plan_unheard(skip, inner, same)) == []
         assert list(plan_ipv6(skip, inner, same)) == []
     assert list(plan_unheard(formerly, inner, formerly)) == []
+
+
+def test_what_the_node_had_before_says_nothing_of_the_vms_inside() -> None:
+    skip = replace(NIC, method6=Method.SKIP)
+    inner = InnerLink("eth0", 7, peer=8, mac=NIC.mac, advertised=("2001:db8::7/64",), routers=("fe80::1",))
+    seen = Seen(
+        namespace=True,
+        inner=(inner,),
+        host={NIC.host_name: HostLink(NIC.host_name, 8, "veth", peer=7, group=vm_group(VM))},
+    )
+    before = replace(skip, method6=Method.STATIC, addresses=(), phydev="p0")
+    steps_done = plan(Network(VM, (skip,)), seen, Network(VM, (skip, before)))
+    assert not [one for one in steps_done if isinstance(one, steps.RemoveAddress | steps.RemoveRouter)]

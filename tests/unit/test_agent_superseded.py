@@ -4,6 +4,9 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+from onedock.nodeside.agent.plan import plan
+from onedock.nodeside.agent.seen import HostLink, Seen
+from onedock.nodeside.agent.steps import PlugIn, Unplug
 from onedock.nodeside.agent.store import Kept, Store
 from onedock.nodeside.agent.superseded import superseded
 from onedock.nodeside.agent.ways_out import follow
@@ -73,6 +76,42 @@ def test_what_another_vm_asks_for_is_not_taken_from_it(tmp_path: Path) -> None:
     for vm, phydev in ((A, "p0"), (B, "p3"), (A, "p1"), (B, "p0")):
         store.keep_network(network(vm, {"phydev": phydev}))
     assert {kept.network.vm: [nic.phydev for nic in kept.superseded] for kept in Store(tmp_path)} == {A: [], B: ["p3"]}
+
+
+def test_a_device_that_is_half_put_in_the_place_of_another_is_left_to_who_stays(tmp_path: Path) -> None:
+    store, c = Store(tmp_path), VmId(280_002)
+    store.keep_network(network(A, {"phydev": "p0"}, {"bridge": "br1", "phydev": "p9"}))
+    store.keep_network(network(B, {"bridge": "br1"}, {"phydev": "p0", "addresses": ("10.0.0.2/24",)}))
+    store.keep_network(network(c, {"bridge": "br2"}))
+    store.keep_network(network(A, {"phydev": "p1"}, {"bridge": "br1", "phydev": "p9"}))
+    store.keep_network(network(A, {"phydev": "p2"}, {"bridge": "br1", "phydev": "p9"}))
+    store.begin_removal(A)
+    assert store.hand_on(A) == B
+    assert store.hand_on(A) == B, "as often as an agent is killed before it forgets the VM"
+
+    heir = Store(tmp_path).get(B)
+    assert heir is not None
+    assert [(nic.bridge, nic.phydev) for nic in heir.superseded] == [("br0", "p2"), ("br0", "p1")]
+    link = HostLink("p1", 7, master="br0")
+    bridges = {name: HostLink(name, 9, "bridge", up=True) for name in ("br0", "br1")}
+    seen = Seen(host={**bridges, "p1": link, "p0": replace(link, name="p0", master=None, up=True)})
+    steps = plan(heir.network, seen, heir.earlier)
+    assert [one for one in steps if isinstance(one, Unplug | PlugIn)] == [Unplug("p1"), PlugIn("p0", "br0")]
+
+
+def test_what_is_made_or_wanted_by_others_is_left_to_nobody(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for vm, phydev in ((A, "p0"), (B, "p1"), (A, "p1")):
+        store.keep_network(network(vm, {"phydev": phydev}))
+    assert superseded(network(A, {"phydev": "p1"}), network(A, {"phydev": "p0"})) != ()
+    assert store.hand_on(A) == B, "p0 is in the bridge, or not"
+    kept = store.get(B)
+    assert kept is not None
+    assert [nic.phydev for nic in kept.superseded] == ["p0"]
+    for vm in (A, B):
+        store.made(vm)
+    assert store.hand_on(A) is None
+    assert store.hand_on(VmId(280_009)) is None
 
 
 def test_who_has_asked_for_it_before_follows() -> None:

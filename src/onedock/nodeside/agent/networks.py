@@ -207,6 +207,8 @@ class NodeNetworks:
         async with self._bridges.hold(needs.bridges(earlier)):
             await self._shared.release_vlans(Network(vm), earlier)
             await self._shared.leave(needs.bridges(earlier), earlier)
+            if (heir := await self._on_disk(self._store.hand_on, vm)) is not None:
+                self.healer.mark(heir, Cause.RETRY)
         self._store.forget(vm)
 
     async def _prove(self, network: Network, asking: tuple[Nic, ...]) -> None:
@@ -242,7 +244,10 @@ class NodeNetworks:
             # Kept first: what is half made when the agent dies is known, and can be removed.
             kept = await self._on_disk(self._store.keep_network, network)
             if kept is not known:
-                self._flushing.submit(self._store.flush, vm)
+                flushed = self._flushing.submit(self._store.flush, vm)
+                if needs.switch_ports(network):
+                    # Open vSwitch's ports outlast the node's power; so must what tells whose they are.
+                    await asyncio.wrap_future(flushed)
             self._watch.depend(vm, network)
             await self._dhcp.leave(network)
             try:

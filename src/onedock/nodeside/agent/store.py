@@ -4,9 +4,9 @@ Two ends are different. The agent's own (SIGKILL) leaves the kernel as it is, so
 file before it is done: a rename is enough, the page cache outlives the process. The node's (power) takes namespaces,
 links and rules along; the file then only saves time until the controller comes, which looks at the network and the
 binding of each VM before it starts a container, and removes what OpenNebula does not have. So nothing waits for the
-disk. Networks are sent there at once (``flush``), all else with the file system's next commit; the power may fail
-before, and leave the previous content or, on some file systems, none. That network is then made as it was before, or
-not until the controller asks for it.
+disk, but ports of Open vSwitch, whose database outlasts both. Networks are sent there at once (``flush``), all else
+with the file system's next commit; the power may fail before, and leave the previous content or, on some file systems,
+none. That network is then made as it was before, or not until the controller asks for it.
 """
 
 import os
@@ -18,7 +18,7 @@ from pathlib import Path
 import structlog
 from pydantic import TypeAdapter, ValidationError
 
-from onedock.nodeside.agent.superseded import asked_anew, superseded, without
+from onedock.nodeside.agent.superseded import asked_anew, in_turns, phydevs, superseded, without
 from onedock.nodeside.agent.ways_out import follow
 from onedock.reconcilers.model import ContainerId, Network, Nic, VmId
 
@@ -132,6 +132,24 @@ class Store:
         with self._following:
             if kept := self._kept.get(vm):
                 self._write(replace(kept, removing=True))
+
+    def hand_on(self, vm: VmId) -> VmId | None:
+        """Physical devices that a VM on its way out has half put into a bridge are superseded for another VM there.
+
+        Returns that VM. Nobody may keep a network on the same bridges meanwhile.
+        """
+        kept = self._kept.get(vm)
+        others = [one for one in self if one.network.vm != vm and not one.removing]
+        wanted = frozenset[tuple[str, str]]().union(*(phydevs(one.network) for one in others))
+        left = without(in_turns(kept.network, kept.superseded), wanted) if kept else ()
+        for other in others:
+            bridges = {nic.bridge for nic in other.network.nics}
+            if here := tuple(nic for nic in left if nic.bridge in bridges):
+                with self._following:
+                    if heir := self._kept.get(other.network.vm):
+                        self._write(replace(heir, superseded=tuple(dict.fromkeys((*heir.superseded, *here)))))
+                        return other.network.vm
+        return None
 
     def forget(self, vm: VmId) -> None:
         """Remove everything of a VM; absent is success."""

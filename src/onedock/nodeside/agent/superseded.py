@@ -4,6 +4,8 @@ What is inside the VM's namespace shows what it is; the way out of a bridge that
 has left, does not. Pure.
 """
 
+from collections import defaultdict
+
 from onedock.reconcilers.model import Network, Nic
 
 
@@ -15,15 +17,28 @@ def superseded(wanted: Network, earlier: Network) -> tuple[Nic, ...]:
 
 def asked_anew(wanted: Network, earlier: Network) -> frozenset[tuple[str, str]]:
     """Bridges and the physical devices in them that the VM is to have, and did not have."""
-    return _phydevs(wanted) - _phydevs(earlier)
+    return phydevs(wanted) - phydevs(earlier)
+
+
+def in_turns(wanted: Network, before: tuple[Nic, ...]) -> tuple[Nic, ...]:
+    """NICs whose physical devices take each other's place, each of which may be in its bridge while that is not done.
+
+    ``before`` is superseded by ``wanted``, which has not been made since.
+    """
+    nics = tuple(nic for nic in (*map(_on_node, wanted.nics), *before) if nic.phydev is not None)
+    devices = defaultdict(set)
+    for nic in nics:
+        devices[nic.index, nic.bridge].add(nic.phydev)
+    return tuple(nic for nic in nics if len(devices[nic.index, nic.bridge]) > 1)
 
 
 def without(nics: tuple[Nic, ...], asked: frozenset[tuple[str, str]]) -> tuple[Nic, ...]:
-    """Of superseded NICs those whose physical device has not been asked for by another VM since: it stays."""
+    """Of superseded NICs those whose physical device another VM has not asked for: that one stays."""
     return tuple(nic for nic in nics if (nic.bridge, nic.phydev) not in asked)
 
 
-def _phydevs(network: Network) -> frozenset[tuple[str, str]]:
+def phydevs(network: Network) -> frozenset[tuple[str, str]]:
+    """Bridges and the physical devices in them."""
     return frozenset((nic.bridge, nic.phydev) for nic in network.nics if nic.phydev is not None)
 
 

@@ -27,7 +27,8 @@ def plan(wanted: Network, seen: Seen, earlier: Network | None = None) -> tuple[S
     Raises TerminalError when a link that is not ours is in the way, or a physical device cannot be used.
     """
     pairs = {nic.index: find_pair(wanted.vm, nic, seen) for nic in wanted.nics}
-    formers = {nic.index: nic for nic in earlier.nics} if earlier is not None else {}
+    # What is superseded comes last in ``earlier`` and knows nothing of the VM's inside: the first of an index counts.
+    formers = {nic.index: nic for nic in reversed(earlier.nics)} if earlier is not None else {}
     inners = {nic.index: _inner(nic, pairs[nic.index], seen) for nic in wanted.nics}
     shared = sharing(wanted, inners)
     steps: list[Step] = [] if seen.namespace else [CreateNamespace()]
