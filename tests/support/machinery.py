@@ -256,6 +256,7 @@ class Machinery:
             reporter=self.reporter,
             transfers=Transfers(nodes=nodes, registry=self.registry, remotes=Path("/nonexistent")),
             metrics=metrics,
+            resync=self.resync.request,
         )
         self.requests = Requests(
             journal=journal,
@@ -281,11 +282,12 @@ class Machinery:
             self.queue.add(record.vm)
 
     def start(self, *names: str) -> None:
-        """Start endless tasks: ``delivery``, ``reporter``, ``resync``, ``worker``; ``all`` of them."""
+        """Start endless tasks: ``delivery``, ``reporter``, ``resync``, ``hinted``, ``worker``; ``all`` of them."""
         parts: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
             "delivery": self.delivery.run,
             "reporter": self.reporter.run,
             "resync": self.resync.run,
+            "hinted": self.resync.run_hints,
             "worker": self.worker.run,
         }
         for name in parts if "all" in names else names:

@@ -109,6 +109,18 @@ async def test_nics_that_recover_has_decided_about_follow(world: World) -> None:
         assert world.engine.starts == 1
 
 
+async def test_a_hint_shows_other_nics_before_the_next_comparison(world: World) -> None:
+    await running_vm(world)
+    second = dict(BRIDGED) | {"NIC_ID": "1", "MAC": "02:00:0a:00:00:0b", "TARGET": f"one-{VM}-1"}
+    async with world.controller(*EVERYTHING, "hinted") as controller:
+        controller.connect(session="second")
+        await asyncio.sleep(100)
+        world.oned.set(VM, nics=(BRIDGED, second))
+        controller.resync.hint(VM)
+        await asyncio.sleep(1)
+        assert [nic.index for nic in world.networks.networks[VM].nics] == [0, 1]
+
+
 async def test_aliases_are_no_difference(world: World) -> None:
     alias = {"NIC_ID": "5", "PARENT_ID": "0", "ALIAS_ID": "0", "IP": "10.0.0.77", "VN_MAD": "bridge"}
     world.oned.set(VM, aliases=(alias,))

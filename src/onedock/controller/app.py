@@ -155,6 +155,7 @@ async def run(settings: Settings) -> None:
             reporter=reporter,
             transfers=Transfers(nodes=nodes, registry=registry, remotes=settings.opennebula.remotes_dir),
             metrics=metrics,
+            resync=resync.request,
         )
         worker.restore(contents)
         requests = Requests(

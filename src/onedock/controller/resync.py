@@ -137,12 +137,13 @@ class Resync:
     async def _look_at(self, record: VmRecord, desired: Desired) -> None:
         try:
             document = await self._oned.vm(record.vm)
+            record.one_state = (document.state, document.lcm_state)
+            if document.state == VM_STATE.DONE and desired.power is not Power.ABSENT:
+                await self._remove(record.vm, desired)
+            else:
+                await self._plugged.look(record, document)
         except OnedockError as error:
-            log.debug("a hinted VM cannot be read", vm=record.vm, error=str(error))
-            return
-        record.one_state = (document.state, document.lcm_state)
-        if document.state == VM_STATE.DONE and desired.power is not Power.ABSENT:
-            await self._remove(record.vm, desired)
+            log.debug("a hinted VM cannot be looked at", vm=record.vm, error=str(error))
 
     async def _compare(self) -> None:
         picture = await self._picture()

@@ -54,6 +54,7 @@ class Worker:
         reporter: Reporter,
         transfers: Transfers,
         metrics: Metrics,
+        resync: Callable[[], None],
     ) -> None:
         self._settings = settings
         self._queue = queue
@@ -65,6 +66,7 @@ class Worker:
         self._reporter = reporter
         self._transfers = transfers
         self._metrics = metrics
+        self._resync = resync
         self._networks = NetworkChanges(settings=settings, registry=registry, oned=oned, reporter=reporter)
         self._restored = 0
         self._dropped: dict[int, str] = {}
@@ -146,6 +148,7 @@ class Worker:
             log.info("request is outdated and dropped", reason=reason)
             await self._journal.conclude(intent, None)
             record.intents.popleft()
+            self._resync()  # what oned has instead, nobody asks for
             return
         started = time.monotonic()
         if intent.action == "DEPLOY" and not record.error:
