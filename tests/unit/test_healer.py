@@ -76,6 +76,24 @@ async def test_nothing_broken_counts_nothing(node: Node) -> None:
 
 
 @in_no_time
+async def test_what_follows_from_a_routers_word_is_no_heal(node: Node) -> None:
+    node.broken[VM] = ("add source rule 2001:db8::7",)
+    node.healer.mark(VM, Cause.ADVERTISED)
+    with capture_logs() as logs:
+        await asyncio.sleep(5)
+    assert [one["event"] for one in logs] == ["network follows a router"]
+    assert node.healer.record.heals(0).counts == {}
+
+    node.damage()
+    node.healer.mark(VM, Cause.ADVERTISED)
+    await asyncio.sleep(5)
+    node.healer.mark(VM, Cause.ADVERTISED)
+    node.damage()
+    await asyncio.sleep(5)
+    assert node.healer.record.heals(0).counts == {Cause.LINK: 2}
+
+
+@in_no_time
 async def test_what_somebody_else_looks_at_is_not_due(node: Node) -> None:
     node.damage()
     node.healer.clear(VM)

@@ -16,7 +16,7 @@ class Cause(StrEnum):
     ADDRESS = "address"
     ROUTE = "route"
     ADVERTISED = "advertised"
-    """What a router gives, or takes away: addresses, itself."""
+    """What a router gives, or takes away: addresses, itself. What follows from it heals nothing, and is not counted."""
     FORWARDING = "forwarding"
     """Where a tunnel sends what has no known place."""
     QDISC = "qdisc"

@@ -73,8 +73,11 @@ class Healer:
         mark = self._marks.get(vm)
         if mark is None or mark.put_back:
             self._set(vm, _Mark(cause, self._loop.time(), shared))
-        elif mark.shared and not shared:
-            self._set(vm, replace(mark, shared=False))
+            return
+        # What a router says breaks nothing: with something else in the same burst, that is the cause.
+        first = cause if mark.cause is Cause.ADVERTISED else mark.cause
+        if (merged := replace(mark, cause=first, shared=mark.shared and shared)) != mark:
+            self._set(vm, merged)
 
     def clear(self, vm: VmId) -> None:
         """Somebody is about to look at everything that the marks until now were about."""
@@ -188,11 +191,14 @@ class Healer:
 
     def _note(self, vm: VmId, mark: _Mark, steps: tuple[str, ...]) -> None:
         past, now = self._past.get(vm), self._loop.time()
-        healed = self.record.add(vm, mark.cause, steps, now - mark.since)
-        log.info(
-            "network healed", vm=vm, cause=mark.cause, what=steps[:_STEPS_LOGGED], steps=len(steps),
-            seconds=healed.seconds,
-        )  # fmt: skip
+        if mark.cause is Cause.ADVERTISED:
+            log.info("network follows a router", vm=vm, what=steps[:_STEPS_LOGGED], steps=len(steps))
+        else:
+            healed = self.record.add(vm, mark.cause, steps, now - mark.since)
+            log.info(
+                "network healed", vm=vm, cause=mark.cause, what=steps[:_STEPS_LOGGED], steps=len(steps),
+                seconds=healed.seconds,
+            )  # fmt: skip
         back = past.steps & set(steps) if past and mark.since - past.ended < _AT_ONCE_S else frozenset()
         pause = _longer(past.pause_s) if past and back else 0.0
         if back:

@@ -3,7 +3,7 @@
 from onedock.nodeside.agent.ovs_rows import Columns
 from onedock.nodeside.agent.plan.ovs import port_columns
 from onedock.reconcilers.model import Network
-from onedock.reconcilers.nic_parts import Switch, TrunkPort
+from onedock.reconcilers.nic_parts import Method, Switch, TrunkPort
 
 
 def bridges(network: Network) -> set[str]:
@@ -20,6 +20,11 @@ def links(network: Network) -> set[str]:
     """All of them, with its own host sides, and what is below its uplinks."""
     below = {nic.uplink.phydev for nic in network.nics if nic.uplink}
     return bridges(network) | ways_out(network) | {nic.host_name for nic in network.nics} | below
+
+
+def routers(network: Network) -> bool:
+    """Whether routers may give it addresses, and take them."""
+    return any(nic.method6 is Method.AUTO for nic in network.nics)
 
 
 def trunks(network: Network) -> set[tuple[str, TrunkPort]]:

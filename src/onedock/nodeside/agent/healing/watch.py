@@ -35,6 +35,7 @@ class Watch:
         self._loop = asyncio.get_running_loop()
         self._users: dict[str, set[VmId]] = defaultdict(set)
         self._names: dict[VmId, frozenset[str]] = {}
+        self._listening: set[VmId] = set()
         self._vms: dict[VmId, _Watched] = {}
         self._switch = SwitchWatch(due)
         self._host = Subscription(self._on_node, sockets_of_node())
@@ -50,6 +51,9 @@ class Watch:
     def depend(self, vm: VmId, network: Network) -> None:
         """From now on the VM needs the links and ports of the node that this network has, and no others."""
         self._switch.depend(vm, needs.switch_ports(network))
+        self._listening.discard(vm)
+        if needs.routers(network):
+            self._listening.add(vm)
         for name in self._names.pop(vm, frozenset()):
             self._users[name].discard(vm)
             if not self._users[name]:
@@ -108,7 +112,9 @@ class Watch:
         return _Watched(subscription, descriptor, namespaces.identity(descriptor))
 
     def _in_vm(self, vm: VmId, notice: Notice) -> None:
-        if notice.cause is not Cause.FILTER or notice.name == _TABLE:
+        if notice.cause is Cause.ADVERTISED and vm not in self._listening:
+            self._due(vm, Cause.ADDRESS, False)
+        elif notice.cause is not Cause.FILTER or notice.name == _TABLE:
             self._due(vm, notice.cause, False)
 
     def _on_node(self, notice: Notice, name: str) -> None:
