@@ -162,7 +162,7 @@ DAMAGES: dict[str, tuple[list[tuple[str, list[str]]], Hop, str]] = {
         "not the other end",
     ),
     "bridge down": ([outside("link", "set", BRIDGE, "down")], Hop.BRIDGE, f"{BRIDGE} is down"),
-    "bridge gone": ([outside("link", "del", BRIDGE)], Hop.HOST, f"unplugged from {BRIDGE}"),
+    "bridge gone": ([outside("link", "del", BRIDGE)], Hop.BRIDGE, f"{BRIDGE} is missing"),
     "bridge MTU": ([outside("link", "set", BRIDGE, "mtu", "1300")], Hop.BRIDGE, f"{BRIDGE} takes 1300 bytes"),
     "device MTU": ([outside("link", "set", PHYDEV, "mtu", "1400")], Hop.DEVICE, f"{PHYDEV} takes 1400 bytes"),
     "device down": ([outside("link", "set", PHYDEV, "down")], Hop.DEVICE, f"{PHYDEV} is down"),

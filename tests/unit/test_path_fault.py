@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from onedock.reconcilers.model import Nic
-from onedock.reconcilers.nic_parts import Switch, Vlan, Vxlan
+from onedock.reconcilers.nic_parts import Method, Switch, Vlan, Vxlan
 from onedock.reconcilers.path import Counters, Hop, Neighbour, NicPath, PathLink, Queue, RuleHits
 from onedock.reconcilers.path_fault import find_broken
 
@@ -32,11 +32,18 @@ GOOD = NicPath(
     other_ports=2,
     device=link("ens3", kind="", master="br0"),
 )
+BY_ROUTER = replace(NIC, method6=Method.AUTO)
 VLAN = replace(
     GOOD,
     nic=replace(NIC, phydev=None, uplink=Vlan("ens3.10", "ens3", 10)),
     uplink=link("ens3.10", kind="vlan", master="br0"),
     device=link("ens3", kind=""),
+)
+SWITCH = replace(
+    GOOD,
+    nic=replace(NIC, switch=Switch.OPENVSWITCH),
+    host=link("one-42-0", master="ovs-system"),
+    device=link("ens3", kind="", master="ovs-system"),
 )
 VXLAN = replace(
     VLAN,
@@ -58,8 +65,9 @@ assert GOOD.bridge is not None
         VXLAN,
         replace(GOOD, nic=replace(NIC, phydev=None), device=None),
         replace(GOOD, neighbours=(Neighbour("10.77.0.1", "stale"),)),
-        replace(GOOD, nic=replace(NIC, switch=Switch.OPENVSWITCH), host=link("one-42-0", master="ovs-system"),
-                device=link("ens3", master="ovs-system")),
+        replace(GOOD, nic=BY_ROUTER, gateways=("10.77.0.1", "fe80::1")),
+        replace(GOOD, nic=BY_ROUTER, addresses=(*GOOD.addresses, "2001:db8:1::7/64")),
+        SWITCH,
         replace(GOOD, device=link("ens3", kind="", master="br0", counters=Counters(rx_dropped=9))),
         replace(GOOD, nic=replace(NIC, rules=()), rules=(RuleHits("in.dropped", 7, 700),)),
     ],
@@ -83,17 +91,21 @@ FAULTS: list[tuple[NicPath, Hop, str]] = [
     (replace(GOOD, host=replace(GOOD.host, master="br9")), Hop.HOST, "plugged into br9"),
     (replace(GOOD, host=replace(GOOD.host, forwarding=False)), Hop.HOST, "spanning tree"),
     (replace(GOOD, bridge=None), Hop.BRIDGE, "br0 is missing"),
+    (replace(GOOD, bridge=None, host=link("one-42-0")), Hop.BRIDGE, "br0 is missing"),
     (replace(GOOD, bridge=replace(GOOD.bridge, up=False)), Hop.BRIDGE, "br0 is down"),
     (replace(VLAN, uplink=None), Hop.UPLINK, "vlan link ens3.10 is missing"),
     (replace(VLAN, uplink=replace(VLAN.uplink, up=False)), Hop.UPLINK, "ens3.10 is down"),
     (replace(VLAN, uplink=replace(VLAN.uplink, master="")), Hop.UPLINK, "ens3.10 is unplugged"),
     (replace(GOOD, device=None), Hop.DEVICE, "ens3 is missing"),
     (replace(GOOD, device=replace(GOOD.device, master="")), Hop.DEVICE, "ens3 is unplugged"),
+    (replace(SWITCH, device=link("ens3", kind="")), Hop.DEVICE, "ens3 is unplugged, not into br0"),
+    (replace(SWITCH, host=link("one-42-0")), Hop.HOST, "one-42-0 is unplugged from br0"),
     (replace(VLAN, device=link("ens3", up=False)), Hop.DEVICE, "ens3 is down"),
     (replace(VLAN, device=link("ens3", carrier=False)), Hop.DEVICE, "ens3 has no carrier"),
     (replace(GOOD, bridge=replace(GOOD.bridge, mtu=1400)), Hop.BRIDGE, "br0 takes 1400 bytes, eth0 sends 1500"),
     (replace(VXLAN, device=link("ens3")), Hop.DEVICE, "ens3 takes 1500 bytes, eth0 sends 1500 and 50"),
     (replace(GOOD, waiting="waiting for a DHCP lease on eth0: …"), Hop.GATEWAY, "waiting for a DHCP lease"),
+    (replace(GOOD, nic=BY_ROUTER), Hop.GATEWAY, "no router has advertised itself to eth0"),
     (replace(GOOD, neighbours=(Neighbour("10.77.0.1", "failed"),)), Hop.GATEWAY, "does not answer ARP"),
     (replace(GOOD, neighbours=(Neighbour("fd00::1", "incomplete"),)), Hop.GATEWAY, "not answer neighbour discovery"),
     (replace(GOOD, rules=(RuleHits("in.dropped", 70, 7000, lately=3),)), Hop.RULES, "drop packets into the VM"),

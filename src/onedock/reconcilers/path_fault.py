@@ -8,7 +8,7 @@ import ipaddress
 from collections.abc import Iterator
 
 from onedock.reconcilers.model import Nic
-from onedock.reconcilers.nic_parts import Switch, Vxlan
+from onedock.reconcilers.nic_parts import Method, Switch, Vxlan
 from onedock.reconcilers.path import Fault, Hop, NicPath, PathLink
 
 _HEAL = "the agent puts that right within a second; if it stays, see journalctl -u onedock-agent on the node"
@@ -31,6 +31,7 @@ def _faults(path: NicPath) -> Iterator[Fault]:
     yield from _mtus(path)
     if path.waiting:
         yield Fault(Hop.GATEWAY, path.waiting, "see that a DHCP server is in that network and has addresses left")
+    yield from _router(path)
     yield from _gateway(path)
     yield from _losses(path)
 
@@ -73,6 +74,8 @@ def _host_side(path: NicPath) -> Iterator[Fault]:
         yield Fault(Hop.HOST, f"{host.name} is down", _HEAL)
     if path.inside is not None and path.inside.up and not host.carrier:
         yield Fault(Hop.HOST, f"{host.name} has no carrier", _HEAL)
+    if path.bridge is None:
+        return  # it is the bridge that is broken, and has taken all its ports along
     if not host.master:
         yield Fault(Hop.HOST, f"{host.name} is unplugged from {nic.bridge}", _HEAL)
     elif nic.switch is Switch.LINUX and host.master != nic.bridge:
@@ -120,7 +123,8 @@ def _way_out(path: NicPath) -> Iterator[Fault]:
 def _port(hop: Hop, link: PathLink, nic: Nic) -> Iterator[Fault]:
     if not link.up:
         yield Fault(hop, f"{link.name} is down", f"ip link set {link.name} up, on the node")
-    if nic.switch is Switch.LINUX and link.master != nic.bridge:
+    # A port of Open vSwitch has the same master whatever its bridge.
+    if not link.master or (nic.switch is Switch.LINUX and link.master != nic.bridge):
         where = f"plugged into {link.master}" if link.master else "unplugged"
         yield Fault(hop, f"{link.name} is {where}, not into {nic.bridge}", _HEAL)
     if not link.forwarding:
@@ -155,6 +159,17 @@ def _mtus(path: NicPath) -> Iterator[Fault]:
                 f"{link.name} takes {link.mtu} bytes, {path.nic.name} sends {needed}{also}: large packets are lost",
                 f"set MTU={link.mtu - headers} in the virtual network, or raise that of {link.name} on the node",
             )
+
+
+def _router(path: NicPath) -> Iterator[Fault]:
+    own = {str(ipaddress.ip_interface(one)) for one in path.nic.addresses}
+    given = any(":" in one for one in (*path.gateways, *(set(path.addresses) - own)))
+    if path.nic.method6 is Method.AUTO and not given:
+        yield Fault(
+            Hop.GATEWAY,
+            f"no router has advertised itself to {path.nic.name}",
+            "see that one does in that network (IP6_METHOD=auto asks for it), and that its switch lets multicast pass",
+        )
 
 
 def _gateway(path: NicPath) -> Iterator[Fault]:
