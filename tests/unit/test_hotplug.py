@@ -15,7 +15,7 @@ from onedock.reconcilers.model import Desired, NodeName, Phase, Power
 
 pytestmark = pytest.mark.looptime
 
-HOTPLUG_NIC = 25
+HOTPLUG, HOTPLUG_NIC = 17, 25
 FIRST = dict(BRIDGED)
 SECOND = FIRST | {
     "NIC_ID": "1", "NETWORK": "storage", "BRIDGE": "onebr1", "MAC": "02:00:0a:00:01:0a", "IP": "10.0.1.10",
@@ -99,9 +99,30 @@ async def test_updates_answer_with_their_id(world: World, action: str, extra: st
             assert world.networks.networks[VM].nics[0].mtu == 1400
 
 
+async def test_a_new_context_changes_the_network_and_not_the_container(world: World) -> None:
+    async with world.controller("worker", "delivery") as controller:
+        link = controller.connect()
+        await controller.deploy(link)
+        before = wanted(controller)
+        world.oned.set(VM, lcm_state=HOTPLUG, context={"ETH0_MASK": "255.255.0.0", "ETH0_DNS": "10.0.0.53", "A": "1"})
+        assert await answered(controller, link, 2, "UPDATECONF") == f"UPDATECONF SUCCESS {VM} -"
+        assert plugged(world) == {0: ("10.0.0.10/16",)}
+        assert world.networks.networks[VM].nics[0].dns == ("10.0.0.53",)
+        assert before.spec is not None
+        assert wanted(controller).spec == replace(before.spec, network=world.networks.networks[VM])
+        assert len([line for line in link.lines if line.startswith(f"LOG I {VM} ONEDock: the network follows")]) == 1
+        assert world.engine.starts == 1
+
+
 @pytest.mark.parametrize(
     ("action", "extra", "said"),
-    [("ATTACHNIC", "", ""), ("DETACHNIC", "", ""), ("UPDATENIC", NETWORK, "7 "), ("UPDATESG", GROUP, "105 ")],
+    [
+        ("UPDATECONF", "", ""),
+        ("ATTACHNIC", "", ""),
+        ("DETACHNIC", "", ""),
+        ("UPDATENIC", NETWORK, "7 "),
+        ("UPDATESG", GROUP, "105 "),
+    ],
 )
 async def test_a_failure_leaves_everything_as_it_was(world: World, action: str, extra: str, said: str) -> None:
     async with world.controller("worker", "delivery") as controller:

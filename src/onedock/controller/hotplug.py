@@ -1,4 +1,4 @@
-"""ATTACHNIC, DETACHNIC, UPDATENIC, UPDATESG: another network for a VM, whose container is left alone.
+"""ATTACHNIC, DETACHNIC, UPDATENIC, UPDATESG, UPDATECONF: another network for a VM, whose container is left alone.
 
 The new desired state becomes durable only together with the answer. Until then the journal has the one that oned falls
 back to, so that a failure, or a controller that ends half-way, has nothing to undo but what is on the node.
@@ -70,8 +70,10 @@ class NetworkChanges:
         await self._converge(node, desired)
         for note in notes:
             self._reporter.vm_log(record.vm, "W", note)
-        replugged = intent.action in {"ATTACHNIC", "DETACHNIC"}
-        if replugged and hosts != container.hosts:
+        if intent.action == "UPDATECONF":
+            text = "the network follows the new context, the container's variables do not; see docs/networking.md"
+            self._reporter.vm_log(record.vm, "I", text)
+        elif intent.action in {"ATTACHNIC", "DETACHNIC"} and hosts != container.hosts:
             text = "/etc/hosts stays as it is while the container exists; see docs/networking.md"
             self._reporter.vm_log(record.vm, "I", text)
         await self._registry.set_condition(record.vm, "Network", ok=True, reason="Changed")

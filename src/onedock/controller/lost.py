@@ -36,6 +36,7 @@ _ASKED = {
     LCM_STATE.CLEANUP_RESUBMIT: "CLEANUP",
     LCM_STATE.CLEANUP_DELETE: "CLEANUP",
     LCM_STATE.HOTPLUG_NIC: "ATTACHNIC",
+    LCM_STATE.HOTPLUG: "UPDATECONF",
 }
 """What oned asked a VM's driver for, by the state in which it waits (protocol reference 2.3)."""
 _NIC_ACTIONS = {23: "ATTACHNIC", 24: "DETACHNIC", 46: "ATTACHNIC", 47: "DETACHNIC", 51: "UPDATENIC"}
@@ -85,10 +86,10 @@ class LostRequests:
 
     async def _repeat(self, record: VmRecord, vm: VmDocument, action: str) -> None:
         document = await self._oned.vm_xml(vm.id)
-        if vm.lcm_state == LCM_STATE.HOTPLUG_NIC:
-            action = _nic_request(document)
+        if vm.lcm_state in {LCM_STATE.HOTPLUG_NIC, LCM_STATE.HOTPLUG}:
+            action = _nic_request(document) if vm.lcm_state == LCM_STATE.HOTPLUG_NIC else _hot_request(document)
             if not action:
-                log.warning("oned waits for a change of a NIC, and does not say for which", vm=vm.id)
+                log.warning("oned waits for a change of a VM, and does not say for which", vm=vm.id)
                 return
         host = escape(vm.history.node)
         new = NewIntent(
@@ -113,3 +114,10 @@ def _nic_request(document: str) -> str:
     """What was asked about a NIC, by the VM's whole document; empty when that does not say."""
     records = parse_xml(document).findall("HISTORY_RECORDS/HISTORY")
     return _NIC_ACTIONS.get(number_of(records[-2], "ACTION"), "") if len(records) > 1 else ""
+
+
+def _hot_request(document: str) -> str:
+    """UPDATECONF, unless the document tells of a disk on its way, or of a command, which are refused as they come."""
+    root = parse_xml(document)
+    marks = (*root.findall("TEMPLATE/DISK/ATTACH"), *root.findall("TEMPLATE/QEMU_GA_EXEC"))
+    return "" if marks else "UPDATECONF"

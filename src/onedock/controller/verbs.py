@@ -9,13 +9,13 @@ from enum import Enum
 from onedock.controller.oned import LCM_STATE, VM_STATE
 from onedock.reconcilers.model import Container, Desired, Network, NodeName, Phase, Power, VmId, VmSpec
 
-NETWORK_CHANGES = frozenset({"ATTACHNIC", "DETACHNIC", "UPDATENIC", "UPDATESG"})
+NETWORK_CHANGES = frozenset({"ATTACHNIC", "DETACHNIC", "UPDATENIC", "UPDATESG", "UPDATECONF"})
 """The network of a VM changes while it runs; its container does not."""
 SUPPORTED = NETWORK_CHANGES | frozenset({
     "DEPLOY", "RESTORE", "SAVE", "SHUTDOWN", "CANCEL", "REBOOT", "RESET", "CLEANUP",
 })  # fmt: skip
 KNOWN = SUPPORTED | frozenset({
-    "MIGRATE", "ATTACHDISK", "DETACHDISK", "UPDATECONF", "RESIZE", "RESIZEDISK", "SNAPSHOTCREATE", "SNAPSHOTREVERT",
+    "MIGRATE", "ATTACHDISK", "DETACHDISK", "RESIZE", "RESIZEDISK", "SNAPSHOTCREATE", "SNAPSHOTREVERT",
     "SNAPSHOTDELETE", "DISKSNAPSHOTCREATE", "BACKUP", "BACKUPCANCEL", "EXEC", "EXEC_CANCEL",
 })  # fmt: skip
 SILENT = frozenset({"REBOOT", "RESET", "BACKUPCANCEL"})
@@ -92,7 +92,7 @@ def to_stop(old: Desired | None, *, vm: VmId, node: NodeName, grace_s: float | N
 
 
 def to_replug(old: Desired, network: Network, notes: tuple[str, ...]) -> Desired:
-    """ATTACHNIC, DETACHNIC, UPDATENIC, UPDATESG: another network for the same container, with what is new to say."""
+    """Those of NETWORK_CHANGES: another network for the same container, with what is new to say."""
     assert old.spec is not None, "what is plugged was specified"
     spec = replace(old.spec, network=network, notes=(*old.spec.notes, *notes))
     return replace(old, generation=_next(old), spec=spec)
