@@ -156,9 +156,9 @@ def test_groups_that_are_none(groups: str) -> None:
 
 def test_too_many_rules_are_refused_and_many_are_quick() -> None:
     many = [SSH | {"RANGE": "", "IP": f"10.{n // 256}.{n % 256}.0", "SIZE": "16"} for n in range(MAX_RULES + 1)]
-    begin = time.perf_counter()
+    begin = time.process_time()
     (rule,) = of(*many[:-1])
-    assert time.perf_counter() - begin < 2
+    assert time.process_time() - begin < 2
     assert len(rule.peers) == MAX_RULES
     with pytest.raises(TerminalError, match=f"have {MAX_RULES + 1} rules; at most {MAX_RULES}"):
         of(*many)

@@ -170,11 +170,14 @@ async def test_it_runs_as_long_as_somebody_needs_it(watch: SwitchWatch, tool: To
 
 
 async def test_all_are_looked_at_after_it_was_away(watch: SwitchWatch, tool: Tool, due: Due) -> None:
-    tool.says(0, line(row("initial")))
+    tool.says(0, line(row("initial", tag=5)))
     tool.says(1, line(row("initial")))
     depend(watch, VM, NIC)
     depend(watch, OTHER, SECOND)
-    pid = await eventually(lambda: tool.pid(0))
+    await eventually(lambda: due, what="it has been heard")
+    due.clear()
+    pid = tool.pid(0)
+    assert pid is not None
     with capture_logs() as logs:
         os.kill(pid, 9)
         await eventually(lambda: len(due) > 1)
