@@ -1,7 +1,7 @@
 """Addresses, methods, routes and limits of a NIC."""
 
 import pytest
-from tests.support.networks import changed, only
+from tests.support.networks import changed, network, only
 
 from onedock.config.settings import NetworkSettings
 from onedock.reconcilers.errors import TerminalError
@@ -121,6 +121,19 @@ def test_metrics_and_routes() -> None:
     )
     assert only(changed(METHOD="dhcp", ROUTES=routes)).routes == (Route("fd02::/48", "fd00::2"),)
     assert only(changed(), {"ETH0_ROUTES": "10.0.0.0/8 via 10.0.0.1"}).routes == nic.routes[:1]
+
+
+def test_nics_of_one_network_have_its_metric_one_after_the_other() -> None:
+    asked: tuple[dict[str, str], ...] = (
+        {"METRIC": "55"},
+        {"METRIC": "56"},
+        {"METRIC": "55", "IP6_METRIC": "9"},
+        {"IP6_METRIC": "9"},
+        {},
+    )
+    found = network(*(changed(NIC_ID=str(index), **values) for index, values in enumerate(asked))).nics
+    assert [nic.metric for nic in found] == [55, 56, 57, None, None]
+    assert [nic.metric6 for nic in found] == [None, None, 9, 10, None]
 
 
 def test_addresses_are_probed_when_the_settings_say_so() -> None:
