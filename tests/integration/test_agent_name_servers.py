@@ -211,7 +211,7 @@ from onedock.nodeside.agent.resolver.serving import NameServing
 from onedock.reconcilers.resolver import Names
 
 async def serve():
-    serving = NameServing(Path(sys.argv[1]))
+    serving = NameServing(Path(sys.argv[1]), Path(sys.argv[1]), Path("/none"))
     serving.serve(7, [sys.argv[2]], Names(("10.5.0.9",)))
     print(serving.state(7))
     serving.close()

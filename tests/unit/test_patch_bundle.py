@@ -3,12 +3,21 @@
 import copy
 import json
 import socket
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from onedock.nodeside.runtime.patch_bundle import RefusalError, bound_namespace, option, patch, refuse, rewrite
+from onedock.nodeside.runtime.patch_bundle import (
+    RefusalError,
+    ask_for_names,
+    bound_namespace,
+    option,
+    patch,
+    refuse,
+    rewrite,
+)
 
 NAMESPACE = "/run/netns/one-22002"
 CONTAINER = "0123456789abcdef" * 4
@@ -157,3 +166,28 @@ def test_options_are_found_in_both_forms() -> None:
     assert option(["create", "--bundle", "/b", "id"], "--bundle", "-b") == "/b"
     assert option(["create", "-b=/b", "id"], "--bundle", "-b") == "/b"
     assert option(["create", "id"], "--bundle") is None
+
+
+def test_who_is_to_be_asked_is_asked_and_who_is_gone_is_not_waited_for(tmp_path: Path) -> None:
+    ask_for_names(str(tmp_path), CONTAINER)
+    agent = tmp_path / "agent"
+    (tmp_path / f"{CONTAINER}.names").symlink_to(agent)
+    ask_for_names(str(tmp_path), CONTAINER)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(agent))
+        listener.listen()
+        listener.settimeout(5)
+
+        def answer() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                asked.append(connection.recv(1024))
+                connection.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+
+        asked: list[bytes] = []
+        answering = threading.Thread(target=answer)
+        answering.start()
+        ask_for_names(str(tmp_path), CONTAINER)
+        answering.join()
+    assert asked[0].startswith(f"POST /containers/{CONTAINER}/names HTTP/1.1\r\n".encode())
+    assert asked[0].endswith(b"\r\n\r\n")

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.specs import nic
 
-from onedock.nodeside.agent.resolver.content import compose, engines_own, names_in
+from onedock.nodeside.agent.resolver.content import compose, engines_own, is_given, names_in
 from onedock.nodeside.agent.resolver.files import HASH, NAME, ChangedInsideError, read_text, write_names
 from onedock.reconcilers.model import ContainerId, Network, VmId
 from onedock.reconcilers.resolver import Names, is_domain, is_server, merge
@@ -55,6 +55,16 @@ class TestContent:
         assert lines == [
             "search b.example c.example", "nameserver 10.0.0.9", "nameserver fd00::9", "options ndots:2",
         ]  # fmt: skip
+
+    @given(names, names)
+    def test_the_engine_alone_is_right_only_if_it_was_given_the_same(self, given_names: Names, wanted: Names) -> None:
+        engines = "".join(f"nameserver {one}\n" for one in given_names.servers)
+        if given_names.search:
+            engines += f"search {' '.join(given_names.search)}\n"
+        if is_given(given_names, wanted):
+            assert compose(engines, given_names, wanted) == engines
+        elif all((given_names.servers, given_names.search, wanted.servers, wanted.search)):
+            assert compose(engines, given_names, wanted) != engines
 
     def test_what_the_engine_took_from_the_node_stays_where_nothing_is_wanted(self) -> None:
         assert compose(ENGINES, Names(), Names()) == ENGINES

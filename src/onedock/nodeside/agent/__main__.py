@@ -49,6 +49,7 @@ async def serve(settings: AgentSettings) -> None:
             settings.state_dir / "dhcp",
             engine_root=settings.engine_root,
             lease_wait_s=settings.dhcp_wait_s,
+            socket=settings.socket.absolute(),
         )
         await networks.restore()
         places = (settings.state_dir / "vms", settings.runtime_dir)

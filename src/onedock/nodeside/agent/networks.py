@@ -22,6 +22,7 @@ from onedock.nodeside.agent.making import Made, Maker
 from onedock.nodeside.agent.neighbours import conflicts
 from onedock.nodeside.agent.neighbours.announce import announce
 from onedock.nodeside.agent.path import ways as path
+from onedock.nodeside.agent.resolver import asking
 from onedock.nodeside.agent.resolver.serving import NameServing
 from onedock.nodeside.agent.seen import Seen
 from onedock.nodeside.agent.shared import SharedLinks
@@ -55,11 +56,13 @@ class NodeNetworks:
         *,
         engine_root: Path = Path("/var/lib/docker"),
         lease_wait_s: float = 0.0,
+        socket: Path = Path("/run/onedock/agent.sock"),
     ) -> None:
         """``runtime_dir`` is where onedock-runtime looks for the namespace of a container.
 
         ``leases_dir`` has the leases of NICs by DHCP; ``lease_wait_s`` is how long a new VM waits for its first ones.
-        ``engine_root`` is the engine's data directory, in which it has the resolv.conf of each container.
+        ``engine_root`` is the engine's data directory, in which it has the resolv.conf of each container; ``socket`` is
+        where onedock-runtime asks for these files.
         """
         runtime_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._store = store
@@ -76,7 +79,7 @@ class NodeNetworks:
         self._lease_wait_s = lease_wait_s
         self._dhcp = DhcpClients(leases_dir, self._threads, self._lease_changed)
         self._refreshing: set[asyncio.Task[None]] = set()
-        self._names = NameServing(engine_root)
+        self._names = NameServing(engine_root, runtime_dir, socket)
         self.healer = Healer(self._heal)
         self._watch = Watch(self.healer.mark)
         self._maker = Maker(store, self._watch, self.healer)
@@ -144,6 +147,11 @@ class NodeNetworks:
             self._write_binding(vm, container)
             self._serve_names(vm)
 
+    def follow_engine(self, container: ContainerId) -> None:
+        """The container's name servers are right now, whatever its engine has just written."""
+        check_container(container)
+        self._names.follow(container)
+
     async def announce(self, vm: VmId) -> None:
         """Tell the VM's neighbours where its addresses are, several times. NotFoundError: it has no network here."""
         check_vm(vm)
@@ -201,6 +209,7 @@ class NodeNetworks:
         kept = self._store.get(vm)
         for container in kept.containers if kept else ():
             (self._runtime_dir / container).unlink(missing_ok=True)
+            asking.forget(self._runtime_dir, container)
         await self._dhcp.leave(Network(vm))
         # The links go without the bridges' locks: each waits for the kernel, and many may wait together.
         await self._in_thread(netlink.remove, vm, earlier)

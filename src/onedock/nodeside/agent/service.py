@@ -59,6 +59,7 @@ class Service:
                 web.put("/vms/{vm}/network", self.ensure),
                 web.get("/vms/{vm}/path", self.path),
                 web.put("/vms/{vm}/containers/{container}", self.bind),
+                web.post("/containers/{container}/names", self.names),
                 web.delete("/vms/{vm}", self.remove),
                 web.post("/vms/{vm}/announce", self.announce),
                 web.get("/heals", self.heals),
@@ -99,6 +100,11 @@ class Service:
     async def bind(self, request: web.Request) -> web.Response:
         """Let a container start in a VM's namespace."""
         await self._networks.bind(_vm(request), ContainerId(request.match_info["container"]))
+        return web.Response(status=204)
+
+    async def names(self, request: web.Request) -> web.Response:
+        """Write a container's name servers, which its engine may just have written."""
+        self._networks.follow_engine(ContainerId(request.match_info["container"]))
         return web.Response(status=204)
 
     async def remove(self, request: web.Request) -> web.Response:

@@ -4,7 +4,7 @@ Standard library only, and little of it (pathlib and typing alone take as long a
 of every start. It runs under the node's own Python, which may be older than the one that ONEDock is installed with.
 """
 
-# ruff: noqa: PTH101, PTH105, PTH116, PTH118, PTH123
+# ruff: noqa: PTH101, PTH105, PTH115, PTH116, PTH118, PTH123
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _UNBOUND = "no network namespace is bound to this container; start it through ONEDock (is onedock-agent running?)"
 _HOOK = "libnetwork-setkey"
 """First argument of the hook by which Docker would take the container's namespace for its own network."""
+_NAMES_S = 2.0
+"""So long an agent that does not answer may keep a container from starting."""
 _HEXADECIMAL = frozenset("0123456789abcdef")
 _SOCKETS = [{"names": ["socket"], "action": "SCMP_ACT_ALLOW", "args": [
     {"index": 0, "op": "SCMP_CMP_MASKED_EQ", "value": bit, "valueTwo": wanted},
@@ -47,6 +49,7 @@ def main(argv: list[str]) -> NoReturn:
         rewrite(os.path.join(option(arguments, "--bundle", "-b") or ".", "config.json"), namespace)
     except RefusalError as error:
         refuse(arguments, str(error))
+    ask_for_names(bindings, arguments[-1])
     os.execv(runc, [runc, *arguments])  # noqa: S606 - its own arguments, passed on
 
 
@@ -111,6 +114,28 @@ def bound_namespace(bindings: str, container: str) -> str:
     if found.st_dev != own.st_dev or found.st_ino == own.st_ino:
         raise RefusalError(f"{namespace} is no network namespace of a VM; start the VM through ONEDock")
     return namespace
+
+
+def ask_for_names(bindings: str, container: str) -> None:
+    """Let the agent write name servers that are others than the engine's, which has just written its own.
+
+    Without an agent, or when it does not answer, the container starts with the engine's.
+    """
+    try:
+        agent = os.readlink(os.path.join(bindings, container + ".names"))
+    except OSError:
+        return
+    import socket  # not for every start: it takes longer than most of this
+
+    request = "POST /containers/" + container + "/names HTTP/1.1\r\nHost: agent\r\nContent-Length: 0\r\n\r\n"
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(_NAMES_S)
+        try:
+            connection.connect(agent)
+            connection.sendall(request.encode())
+            connection.recv(1)
+        except OSError:
+            return
 
 
 def rewrite(path: str, namespace: str) -> None:

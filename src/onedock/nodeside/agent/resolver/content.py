@@ -35,6 +35,11 @@ def engines_own(text: str, engine_hash: str) -> str | None:
     return None
 
 
+def is_given(given: Names, wanted: Names) -> bool:
+    """Whether the engine writes what is wanted by itself, when it was ``given`` that."""
+    return given == Names(wanted.servers[:_SERVERS], wanted.search[:_DOMAINS])
+
+
 def compose(original: str, given: Names, wanted: Names) -> str:
     """The text with the names that are wanted now; the engine's own when that has the same.
 

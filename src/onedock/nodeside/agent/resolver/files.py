@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from onedock.nodeside.agent.resolver.content import compose, engines_own
+from onedock.nodeside.agent.resolver.content import compose, engines_own, is_given
 from onedock.reconcilers.model import ContainerId
 from onedock.reconcilers.resolver import Names
 
@@ -28,6 +28,12 @@ _FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 class ChangedInsideError(Exception):
     """Somebody else has changed the file: it is left alone."""
+
+
+def is_engines_matter(directory: Path, container: ContainerId, wanted: Names) -> bool:
+    """Whether the engine will write these names at the container's next start. OSError: it cannot be known."""
+    with _opened(directory, container) as place:
+        return is_given(_given(_text(place, _GIVEN)), wanted)
 
 
 def write_names(directory: Path, container: ContainerId, wanted: Names) -> bool:

@@ -1,8 +1,8 @@
 """Name servers of all VMs of a node: written when they change, and again when the engine has made the file anew.
 
 The engine writes the file at each start of a container, before the container's process is there, from what it was told
-when the container was made. So its writing is watched; it is followed at once. All in the event loop: these are a few
-bytes in the page cache.
+when the container was made. So its writing is watched, and followed at once; where it is known to be followed, the
+start waits for that (see ``asking``). All in the event loop: these are a few bytes in the page cache.
 """
 
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import structlog
 
-from onedock.nodeside.agent.resolver import files
+from onedock.nodeside.agent.resolver import asking, files
 from onedock.nodeside.agent.resolver.content import names_in
 from onedock.nodeside.agent.resolver.files import ChangedInsideError
 from onedock.nodeside.agent.resolver.inotify import Inotify
@@ -30,6 +30,8 @@ class _Served:
     vm: VmId
     names: Names
     trouble: str = ""
+    asks: bool | None = None
+    """Whether the container's next start waits for its names; None: that was not said yet."""
 
 
 class NameServing:
@@ -37,10 +39,14 @@ class NameServing:
 
     Args:
         engine_root: the engine's data directory.
+        runtime_dir: where onedock-runtime looks.
+        socket: where it asks.
     """
 
-    def __init__(self, engine_root: Path) -> None:
+    def __init__(self, engine_root: Path, runtime_dir: Path, socket: Path) -> None:
         self._directory = engine_root / "containers"
+        self._runtime_dir = runtime_dir
+        self._socket = socket
         self._served: dict[ContainerId, _Served] = {}
         self._inotify: Inotify | None = None
 
@@ -54,10 +60,16 @@ class NameServing:
             served.names = names
             self._write(container)
 
+    def follow(self, container: ContainerId) -> None:
+        """The engine may have written the container's file just now."""
+        if container in self._served:
+            self._write(container)
+
     def forget(self, vm: VmId) -> None:
         """Write nothing of this VM any more."""
         for container in [one for one, served in self._served.items() if served.vm == vm]:
             del self._served[container]
+            asking.forget(self._runtime_dir, container)
             if self._inotify is not None:
                 self._inotify.forget(container)
 
@@ -82,6 +94,7 @@ class NameServing:
         served = self._served[container]
         trouble = self._watch(container)
         try:
+            self._let_ask(container, served)
             if files.write_names(self._directory, container, served.names):
                 log.info("name servers written", vm=served.vm, servers=served.names.servers)
         except ChangedInsideError:
@@ -93,6 +106,14 @@ class NameServing:
         if trouble != served.trouble and trouble not in {"", _NO_FILE}:
             log.warning("name servers not written", vm=served.vm, container=container, reason=trouble)
         served.trouble = trouble
+
+    def _let_ask(self, container: ContainerId, served: _Served) -> None:
+        asks = not files.is_engines_matter(self._directory, container, served.names)
+        if asks and not served.asks:
+            asking.let_ask(self._runtime_dir, container, self._socket)
+        elif not asks and served.asks is not False:
+            asking.forget(self._runtime_dir, container)
+        served.asks = asks
 
     def _watch(self, container: ContainerId) -> str:
         """The file that the container cannot write: nobody inside can make this busy. Returns why not."""
