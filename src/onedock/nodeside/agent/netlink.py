@@ -36,6 +36,8 @@ def ensure(network: Network, changed: Callable[[tuple[Step, ...]], None], earlie
     ``changed`` is told the steps of each round, before the next one looks at what became of them; ``earlier`` is what
     was wanted until now.
     """
+    if any(nic.switch is Switch.OPENVSWITCH for nic in network.nics):
+        ovs.require()
     with Kernel(network.vm) as kernel:
         trouble: TransientError | None = None
         for _ in range(_ROUNDS):

@@ -8,6 +8,7 @@ from onedock.nodeside.agent.ovs_rows import COLUMNS, OURS, OpenVswitch, SwitchPo
 from onedock.reconcilers.errors import TerminalError, TransientError
 from onedock.reconcilers.model import VmId
 
+_TOOL = "ovs-vsctl"
 _TIMEOUT_S = 5
 _OUR_LIMIT_S = 10
 """Should the tool's own limit not work."""
@@ -19,8 +20,15 @@ class SilentSwitchError(TransientError):
     """It did not answer in time, so there is no use in asking again at once."""
 
 
+def require() -> None:
+    """TerminalError: it is not installed."""
+    _program()
+
+
 def read() -> OpenVswitch:
-    """All bridges and ports. TerminalError: it is not installed; TransientError: it does not answer."""
+    """All bridges and ports, none where it is not installed. TransientError: it does not answer."""
+    if shutil.which(_TOOL) is None:
+        return OpenVswitch()
     words: list[str] = []
     for table, columns in COLUMNS.items():
         words += ["--", f"--columns={','.join(columns)}", "list", table]
@@ -34,8 +42,6 @@ def transact(commands: Sequence[str]) -> None:
 
 def remove_ports(vm: VmId) -> None:
     """Remove all ports of a VM; their links may be gone already, and so may Open vSwitch."""
-    if shutil.which("ovs-vsctl") is None:
-        return
     remove([port.name for port in read().ports.values() if port.has_mark(vm_mark(vm))])
 
 
@@ -58,13 +64,16 @@ def remove_unused(bridge: str, phydevs: frozenset[str]) -> tuple[tuple[SwitchPor
     return ours, switch.bridges[bridge]
 
 
+def _program() -> str:
+    if program := shutil.which(_TOOL):
+        return program
+    raise TerminalError(
+        f"{_TOOL} is missing on this node; install openvswitch-switch, or give the network another VN_MAD"
+    )
+
+
 def _vsctl(words: Sequence[str]) -> str:
-    program = shutil.which("ovs-vsctl")
-    if program is None:
-        raise TerminalError(
-            "ovs-vsctl is missing on this node; install openvswitch-switch, or give the network another VN_MAD"
-        )
-    argv = [program, f"--timeout={_TIMEOUT_S}", *words]
+    argv = [_program(), f"--timeout={_TIMEOUT_S}", *words]
     try:
         done = subprocess.run(argv, check=False, capture_output=True, text=True, timeout=_OUR_LIMIT_S)
     except subprocess.TimeoutExpired:
