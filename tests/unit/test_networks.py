@@ -119,6 +119,7 @@ def test_mtu(text: str, mtu: int | None) -> None:
         ({"VN_MAD": "nodeport"}, "VN_MAD='nodeport' is not supported; use bridge"),
         ({"VN_MAD": ""}, "VN_MAD='' is not supported; use bridge"),
         ({"NETWORK_MODE": "DUMMY", "VN_MAD": ""}, "NETWORK_MODE=dummy, a NIC in no network, is not supported; name a"),
+        ({"NETWORK_MODE": "auto", "VN_MAD": ""}, "NETWORK_MODE=auto, a NIC in no network, is not supported; name a"),
         ({"VN_MAD": "x" * 1_000_000}, "is not supported; use bridge"),
         ({"VN_MAD": "vcenter\n"}, "is not supported; use bridge"),
         ({"BRIDGE_TYPE": "openvswitch"}, "BRIDGE_TYPE=openvswitch does not fit VN_MAD=bridge"),

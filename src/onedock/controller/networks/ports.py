@@ -13,8 +13,9 @@ IN_BRIDGE = frozenset({"bridge", "fw", "ovswitch"})
 def switch(nic: Source) -> Switch:
     """What NIC/BRIDGE is. Raises TerminalError: driver or kind of bridge cannot be used."""
     driver = nic.text("VN_MAD")
-    if nic.text("NETWORK_MODE").lower() == "dummy":
-        raise nic.refusal("NETWORK_MODE=dummy, a NIC in no network, is not supported; name a NETWORK")
+    mode = nic.text("NETWORK_MODE").lower()
+    if mode == "dummy" or (mode and not driver):  # nobody chooses a network for a NIC that is attached
+        raise nic.refusal(f"NETWORK_MODE={mode[:20]}, a NIC in no network, is not supported; name a NETWORK")
     if driver not in DRIVERS:
         raise nic.refusal(f"VN_MAD={driver[:20]!r} is not supported; use bridge, fw, 802.1Q, vxlan, ovswitch or dummy")
     kind = nic.text("BRIDGE_TYPE") or ("openvswitch" if driver in OVS_DRIVERS else "linux")
