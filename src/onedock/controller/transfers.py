@@ -17,11 +17,13 @@ from onedock.controller.images.transfer import (
     Clone,
     Context,
     Delete,
-    Link,
+    Monitor,
     Move,
     MoveToDatastore,
     TmCommand,
     Transfer,
+    Unknown,
+    Unsupported,
     parse_tm_command,
 )
 from onedock.controller.nodes import Nodes
@@ -52,11 +54,11 @@ class Transfers:
             TransientError: node or registry did not answer.
         """
         match transfer:
-            case Clone(source, target) | Link(source, target):
+            case Clone(source, target):
                 await self._pull(source, target.host)
                 return None
             case Delete(target):
-                return await self._delete(record, target.host, transfer.disk_id)
+                return await self._delete(record, target.host, target.disk_id)
             case Move(source, target):
                 if source != target:
                     raise TerminalError(
@@ -71,9 +73,10 @@ class Transfers:
                     "not supported yet: saving a persistent Docker image; "
                     "the container is kept on its node with all changes"
                 )
-            case _:
-                kind = type(transfer).__name__
-                raise TerminalError(f"not supported yet: {kind} for containers; use only a Docker image as disk")
+            case Unsupported(action):
+                raise TerminalError(f"not supported yet: {action} for containers; use only a Docker image as disk")
+            case Monitor() | Unknown():
+                raise TerminalError("not supported yet: a transfer that is about no VM")
 
     async def _pull(self, source: str, host: NodeName) -> None:
         node = await self._nodes.get(host)

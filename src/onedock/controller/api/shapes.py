@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from onedock.controller.images.source import stored_reference
-from onedock.controller.images.transfer import Clone, Link, parse_transfer
+from onedock.controller.images.transfer import Clone, parse_transfer
 from onedock.controller.intents import Channel, Intent
 from onedock.controller.journal_rows import VmHeals
 from onedock.controller.nodes import Health, Node
@@ -63,7 +63,7 @@ def pull_target(intent: Intent) -> tuple[NodeName, str] | None:
         return None
     try:
         transfer = parse_transfer(intent.action, json.loads(intent.payload)["argv"])
-        if isinstance(transfer, Clone | Link):
+        if isinstance(transfer, Clone):
             return transfer.target.host, stored_reference(transfer.source).pullable
     except (OnedockError, ValueError, LookupError):
         return None  # its pass will say what is wrong with it

@@ -15,13 +15,15 @@ from onedock.reconcilers.model import NodeName, VmId
 
 _DISK = re.compile(r"disk\.([0-9]{1,9})")
 _ACTION = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_-]+)?")
-_ACTIONS = frozenset({
-    "clone", "ln", "delete", "mv", "mvds", "cpds", "context", "mkimage", "mkswap", "resize", "restore",
-    "monitor", "snap_create", "snap_create_live", "snap_revert", "snap_delete",
-    "premigrate", "postmigrate", "failmigrate", "migrate",
+_TM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+_UNSUPPORTED = frozenset({
+    "cpds", "mkimage", "mkswap", "resize", "snap_create", "snap_create_live", "snap_revert", "snap_delete",
     "prebackup", "prebackup_live", "postbackup", "postbackup_live",
 })  # fmt: skip
-_TM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+"""Those that end with the ids of VM and datastore, as most do."""
+_MIGRATIONS = frozenset({"premigrate", "postmigrate", "failmigrate", "migrate"})
+_ACTIONS = frozenset({"clone", "ln", "delete", "mv", "mvds", "context", "restore", "monitor"})
+_ACTIONS |= _UNSUPPORTED | _MIGRATIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,23 +42,12 @@ class Location:
 
 @dataclass(frozen=True, slots=True)
 class Clone:
-    """Bring an image to a VM as its own copy."""
+    """Bring an image to a VM, as its own copy (``clone``) or a persistent one (``ln``)."""
 
     source: str
     """SOURCE itself when it has a colon of its own, else ``FE:SOURCE``."""
     target: Location
     vm: VmId
-    ds: int
-
-
-@dataclass(frozen=True, slots=True)
-class Link:
-    """Bring a persistent image to a VM."""
-
-    source: str
-    target: Location
-    vm: VmId
-    ds: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +56,6 @@ class Delete:
 
     target: Location
     vm: VmId
-    ds: int
-
-    @property
-    def disk_id(self) -> int | None:
-        """The disk; None: the directory."""
-        return self.target.disk_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,161 +65,41 @@ class Move:
     source: Location
     target: Location
     vm: VmId
-    ds: int
-
-    @property
-    def disk_id(self) -> int | None:
-        """The disk; None: the directory."""
-        return self.target.disk_id
 
 
 @dataclass(frozen=True, slots=True)
 class MoveToDatastore:
     """Bring a persistent image back into its datastore."""
 
-    disk: Location
-    source: str
     vm: VmId
-    ds: int
-
-
-@dataclass(frozen=True, slots=True)
-class CopyToDatastore:
-    """Save a disk as the new image that SOURCE names."""
-
-    disk: Location
-    source: str
-    snapshot: int | None
-    vm: VmId
-    ds: int
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
     """Make the context disk."""
 
-    files: tuple[str, ...]
-    """``context.sh`` first, on the front-end."""
-    target: Location
     vm: VmId
-    ds: int
 
 
 @dataclass(frozen=True, slots=True)
-class MakeImage:
-    """Make a volatile disk."""
+class Unsupported:
+    """Disks of a VM's own, snapshots, migrations, backups: what ONEDock does not do to a container."""
 
-    size_mb: int
-    format: str
-    target: Location
+    action: str
     vm: VmId
-    ds: int
-
-
-@dataclass(frozen=True, slots=True)
-class MakeSwap:
-    """Make a swap disk."""
-
-    size_mb: int
-    target: Location
-    vm: VmId
-    ds: int
-
-
-@dataclass(frozen=True, slots=True)
-class Resize:
-    """Enlarge a disk."""
-
-    disk: Location
-    size_mb: int
-    vm: VmId
-    ds: int
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """Create, revert to, or delete a disk snapshot."""
-
-    operation: str
-    """``create``, ``create_live``, ``revert`` or ``delete``."""
-    disk: Location
-    snapshot: int
-    vm: VmId
-    ds: int
-
-
-@dataclass(frozen=True, slots=True)
-class Restore:
-    """Restore disks in place from a backup image."""
-
-    directory: Location
-    vm: VmId
-    image: int
-    increment: int | None
-    disk_id: int | None
-    """None: all disks."""
-
-
-@dataclass(frozen=True, slots=True)
-class Migrate:
-    """A step beside a live migration."""
-
-    phase: str
-    """``premigrate``, ``postmigrate``, ``failmigrate`` or ``migrate``."""
-    source: NodeName
-    target: NodeName
-    directory: str
-    vm: VmId
-    ds: int
-
-
-@dataclass(frozen=True, slots=True)
-class Backup:
-    """A step beside a backup."""
-
-    phase: str
-    """``prebackup``, ``prebackup_live``, ``postbackup`` or ``postbackup_live``."""
-    directory: Location
-    disks: tuple[int, ...]
-    deploy_id: str
-    job: int | None
-    vm: VmId
-    ds: int
 
 
 @dataclass(frozen=True, slots=True)
 class Monitor:
     """Report the size of a shared system datastore."""
 
-    ds: int
-
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
     """An action that this version of ONEDock has never heard of."""
 
-    action: str
-    argv: tuple[str, ...]
 
-
-Transfer = (
-    Clone
-    | Link
-    | Delete
-    | Move
-    | MoveToDatastore
-    | CopyToDatastore
-    | Context
-    | MakeImage
-    | MakeSwap
-    | Resize
-    | Snapshot
-    | Restore
-    | Migrate
-    | Backup
-    | Monitor
-    | Unknown
-)
+Transfer = Clone | Delete | Move | MoveToDatastore | Context | Unsupported | Monitor | Unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,17 +111,12 @@ class TmCommand:
     tm: str
     argv: tuple[str, ...]
 
-    @property
-    def transfer(self) -> Transfer:
-        """What the line asks for. Raises TerminalError."""
-        return parse_transfer(self.action, self.argv)
-
 
 def parse_transfer(action: str, argv: Sequence[str]) -> Transfer:
     """Read one script invocation. Raises TerminalError when a known action has unexpected arguments."""
     name = action.partition(".")[0]
     if name not in _ACTIONS:
-        return Unknown(action, tuple(argv))
+        return Unknown()
     try:
         return _parse(name, list(argv))
     except ValueError as error:
@@ -267,46 +127,27 @@ def parse_transfer(action: str, argv: Sequence[str]) -> Transfer:
 
 
 def _parse(action: str, argv: list[str]) -> Transfer:
-    match action, argv:
-        case "clone", [_, *_, target, vm, ds] if source := " ".join(argv[:-3]):
-            return Clone(source, _location(target), _vm(vm), _number(ds))
-        case "ln", [_, *_, target, vm, ds] if source := " ".join(argv[:-3]):
-            return Link(source, _location(target), _vm(vm), _number(ds))
-        case "delete", [target, vm, ds]:
-            return Delete(_location(target), _vm(vm), _number(ds))
-        case "mv", [origin, target, vm, ds]:
-            return Move(_location(origin), _location(target), _vm(vm), _number(ds))
-        case "mvds", [disk, _, *_, vm, ds]:
-            return MoveToDatastore(_location(disk), " ".join(argv[1:-2]), _vm(vm), _number(ds))
-        case "cpds", [disk, _, *_, snapshot, vm, ds]:
-            source = " ".join(argv[1:-3])
-            return CopyToDatastore(_location(disk), source, _optional(snapshot), _vm(vm), _number(ds))
-        case "context", [*files, target, vm, ds]:
-            return Context(tuple(files), _location(target), _vm(vm), _number(ds))
-        case "mkimage", [size, form, target, vm, ds]:
-            return MakeImage(_number(size), form, _location(target), _vm(vm), _number(ds))
-        case "mkswap", [size, target, vm, ds]:
-            return MakeSwap(_number(size), _location(target), _vm(vm), _number(ds))
-        case "resize", [disk, size, vm, ds]:
-            return Resize(_location(disk), _number(size), _vm(vm), _number(ds))
-        case (("snap_create" | "snap_create_live" | "snap_revert" | "snap_delete"), [disk, snapshot, vm, ds]):
-            operation = action.removeprefix("snap_")
-            return Snapshot(operation, _location(disk), _number(snapshot), _vm(vm), _number(ds))
-        case "restore", [directory, vm, image, increment, disk]:
-            backup = (_number(image), _optional(increment), _optional(disk))
-            return Restore(_location(directory), _vm(vm), *backup)
-        case (("premigrate" | "postmigrate" | "failmigrate" | "migrate"), [old, new, directory, vm, ds, *_]):
+    match argv:
+        case [*_, target, vm, ds] if action in {"clone", "ln"} and (source := " ".join(argv[:-3])):
+            return Clone(source, _location(target), _vm(vm, ds))
+        case [target, vm, ds] if action == "delete":
+            return Delete(_location(target), _vm(vm, ds))
+        case [origin, target, vm, ds] if action == "mv":
+            return Move(_location(origin), _location(target), _vm(vm, ds))
+        case [_disk, _source, *_, vm, ds] if action == "mvds":
+            return MoveToDatastore(_vm(vm, ds))
+        case [*_files, _target, vm, ds] if action == "context":
+            return Context(_vm(vm, ds))
+        case [_directory, vm, _image, _increment, _disk] if action == "restore":
+            return Unsupported(action, _vm(vm))
+        case [_old, _new, _directory, vm, ds, *_] if action in _MIGRATIONS:
             # The scripts of the disks' own TMs are called with one argument more, which says nothing new.
-            hosts = (NodeName(old), NodeName(new))
-            return Migrate(action, *hosts, _path(directory), _vm(vm), _number(ds))
-        case (
-            ("prebackup" | "prebackup_live" | "postbackup" | "postbackup_live"),
-            [directory, disks, deploy_id, job, vm, ds],
-        ):
-            ids = tuple(_number(disk) for disk in disks.split(":") if disk)
-            return Backup(action, _location(directory), ids, deploy_id, _optional(job), _vm(vm), _number(ds))
-        case "monitor", [ds]:
-            return Monitor(_number(ds))
+            return Unsupported(action, _vm(vm, ds))
+        case [_, *_, vm, ds] if action in _UNSUPPORTED:
+            return Unsupported(action, _vm(vm, ds))
+        case [ds] if action == "monitor":
+            _number(ds)
+            return Monitor()
     raise ValueError(argv)
 
 
@@ -331,24 +172,16 @@ def _location(text: str) -> Location:
     host, colon, path = text.partition(":/")
     if not colon or not host:
         raise ValueError(text)
-    return Location(NodeName(host), _path(f"/{path}"))
+    return Location(NodeName(host), re.sub("//+", "/", f"/{path}"))
 
 
-def _path(text: str) -> str:
-    if not text.startswith("/"):
-        raise ValueError(text)
-    return re.sub("//+", "/", text)
+def _vm(number: str, ds: str = "0") -> VmId:
+    """The VM's id; that of a datastore has to be a number, too."""
+    _number(ds)
+    return VmId(_number(number))
 
 
 def _number(text: str) -> int:
     if not re.fullmatch("[0-9]{1,18}", text):
         raise ValueError(text)
     return int(text)
-
-
-def _optional(text: str) -> int | None:
-    return None if text in {"-", "-1"} else _number(text)
-
-
-def _vm(text: str) -> VmId:
-    return VmId(_number(text))
