@@ -158,6 +158,10 @@ def raw(base: str, offset: int, length: int) -> Expression:
     return {"payload": {"base": base, "offset": offset, "len": length}}
 
 
+ETHER_TYPE = raw("ll", 96, 16)
+"""What a frame is. ``meta protocol`` is what the sender of a raw one says, and of a tagged one what is inside."""
+
+
 def is_(left: Expression, right: Any) -> Expression:
     """The value is the one given, or in the set ``@name``, or one of a list."""
     return {"match": {"op": "==", "left": left, "right": _choice(right)}}

@@ -12,6 +12,7 @@ from onedock.nodeside.agent.firewall import dhcp
 from onedock.nodeside.agent.firewall.document import (
     ACCEPT,
     DROP,
+    ETHER_TYPE,
     RETURN,
     Document,
     Expression,
@@ -43,8 +44,9 @@ _SOLICIT_ROUTER, _ADVERTISE_ROUTER, _SOLICIT, _ADVERTISE, _REDIRECT, _LISTEN = 1
 _UNSPECIFIED = "::"
 
 _VLAN_TAGS = [0x8100, 0x88A8]
-_ETHER_TYPE = raw("ll", 96, 16)
-"""As sent, while ``meta protocol`` is that of what is inside of a tag."""
+_FRAGMENT_OF = {"exthdr": {"name": "frag", "field": "nexthdr"}}
+_EXTENSIONS = (0, between(43, 44), 51, 60)
+"""Hop-by-hop options, routing, fragment, authentication, destination options."""
 
 _ND_TARGET = raw("th", 64, 128)
 _ND_TARGET_SUFFIX = raw("th", 128, 64)
@@ -124,9 +126,11 @@ def watch(vm: VmId, nics: tuple[Nic, ...]) -> Document:
             table.rule(chain, _over(nic.outbound), DROP, count=f"{chain}.rate")
         if nic.spoofing.mac:
             table.rule(chain, is_not(field("ether", "saddr"), own.mac), DROP, count=f"{chain}.mac")
-        if (nic.spoofing.mac or nic.spoofing.ip) and not _wants_tags(nic):
+        if nic.spoofing.mac or nic.spoofing.ip:
+            # A tag that is wanted has been taken off: what is inside is a tag only when there are two.
+            tagged = meta("protocol") if _wants_tags(nic) else ETHER_TYPE
             for tag in _VLAN_TAGS:
-                table.rule(chain, is_(_ETHER_TYPE, tag), DROP, count=f"{chain}.vlan")
+                table.rule(chain, is_(tagged, tag), DROP, count=f"{chain}.vlan")
         if nic.spoofing.ip:
             table.rule(chain, *_none_of(meta("protocol"), "ip", "ip6", "arp"), DROP, count=f"{chain}.ethertype")
         _arp(table, chain, nic, own)
@@ -144,17 +148,16 @@ def _arp(table: Document, chain: str, nic: Nic, own: _Own) -> None:
     if nic.spoofing.mac:
         table.rule(chain, is_not(field("arp", "saddr ether"), own.mac), DROP, count=f"{chain}.arp")
     if nic.spoofing.ip:
-        # 0.0.0.0 asks whether somebody has an address (RFC 5227), and claims nothing.
-        sender = field("arp", "saddr ip")
-        foreign = (is_not(sender, dhcp.NOBODY), is_not(sender, f"@{chain}.net4"))
-        table.rule(chain, *foreign, DROP, count=f"{chain}.arp")
+        # A probe, from 0.0.0.0, says that its target is about to be the sender's: who probes for it as well gives way.
+        sender, target = field("arp", "saddr ip"), field("arp", "daddr ip")
+        table.rule(chain, is_(sender, dhcp.NOBODY), is_not(target, f"@{chain}.net4"), DROP, count=f"{chain}.arp")
+        table.rule(chain, is_not(sender, dhcp.NOBODY), is_not(sender, f"@{chain}.net4"), DROP, count=f"{chain}.arp")
 
 
 def _ipv4(table: Document, chain: str) -> None:
     table.rule(chain, *dhcp.DISCOVER, ACCEPT)
     table.rule(chain, is_not(field("ip", "saddr"), f"@{chain}.net4"), DROP, count=f"{chain}.ipv4")
-    server = (is_(meta("protocol"), "ip"), is_(field("udp", "sport"), 67))
-    table.rule(chain, *server, DROP, count=f"{chain}.dhcp-server")
+    _no_dhcp_server(table, chain, "ip", server=67, client=68)
 
 
 def _ipv6(table: Document, chain: str, own: _Own) -> None:
@@ -168,8 +171,15 @@ def _ipv6(table: Document, chain: str, own: _Own) -> None:
     if own.suffix is not None:
         foreign.append(is_not(_SOURCE_SUFFIX, own.suffix))
     table.rule(chain, *foreign, DROP, count=f"{chain}.ipv6")
-    server = (is_(meta("protocol"), "ip6"), is_(field("udp", "sport"), 547))
-    table.rule(chain, *server, DROP, count=f"{chain}.dhcp-server")
+    _no_dhcp_server(table, chain, "ip6", server=547, client=546)
+
+
+def _no_dhcp_server(table: Document, chain: str, protocol: str, *, server: int, client: int) -> None:
+    """To a client's port from whichever: not every client looks where an answer is from."""
+    for name, port in (("sport", server), ("dport", client)):
+        table.rule(
+            chain, is_(meta("protocol"), protocol), is_(field("udp", name), port), DROP, count=f"{chain}.dhcp-server"
+        )
 
 
 def _neighbours(table: Document, chain: str, nic: Nic, own: _Own) -> None:
@@ -177,6 +187,9 @@ def _neighbours(table: Document, chain: str, nic: Nic, own: _Own) -> None:
     kind, nd = field("icmpv6", "type"), f"{chain}.nd"
     count = nd
     table.chain(nd)
+    # What a fragment is of would not be known before all of them are there.
+    for extension in _EXTENSIONS:
+        table.rule(chain, is_(_FRAGMENT_OF, extension), DROP, count=count)
     table.rule(chain, is_(kind, between(_SOLICIT_ROUTER, _REDIRECT)), goto(nd))
     table.rule(nd, is_not(field("ip6", "nexthdr"), _ICMPV6), DROP, count=count)
     if nic.spoofing.ip:

@@ -113,6 +113,7 @@ _FIELDS: dict[tuple[str, str], tuple[str, int, Kind, tuple[tuple[str, int | str]
     ("ether", "saddr"): ("ll", 6, _MAC, (("iiftype", 1),)),
     ("arp", "saddr ether"): ("nh", 8, _MAC, ()),
     ("arp", "saddr ip"): ("nh", 14, _IPV4, ()),
+    ("arp", "daddr ip"): ("nh", 24, _IPV4, ()),
     ("ip", "saddr"): ("nh", 12, _IPV4, ()),
     ("ip", "daddr"): ("nh", 16, _IPV4, ()),
     ("ip6", "length"): ("nh", 4, _integer(2), ()),
@@ -125,6 +126,8 @@ _FIELDS: dict[tuple[str, str], tuple[str, int, Kind, tuple[tuple[str, int | str]
     ("udp", "dport"): ("th", 2, _PORT, (_UDP,)),
     ("th", "dport"): ("th", 2, _PORT, ()),
 }
+_EXTENSIONS = {("frag", "nexthdr"): (44, 0, _PROTOCOL)}
+"""Type of the header, offset in bytes, what is there."""
 _NETWORKS = {"arp": "arp", "ip": "ip", "icmp": "ip", "ip6": "ip6", "icmpv6": "ip6"}
 _FAMILIES = {"ip": "ipv4", "ip6": "ipv6"}
 
@@ -142,6 +145,8 @@ def operand(said: dict[str, Any], family: str) -> Operand:
             flags = sum(_FIB_FLAGS[flag] for flag in values["flags"])
             asked = attribute(2, _FIB_TYPE) + attribute(3, flags)
             return Operand(_FIB_KIND, lambda to: expression("fib", attribute(1, to), asked))
+        case "exthdr":
+            return _exthdr(values["name"], values["field"])
         case "payload" if "base" in values:
             return _payload(values["base"], values["offset"] // 8, _integer(values["len"] // 8), ())
         case "payload":
@@ -165,6 +170,14 @@ def _field(protocol: str, name: str, family: str) -> Operand:
     elif network is not None:
         needs = (("nfproto", _FAMILIES[network]), *needs)
     return _payload(base, offset, kind, needs)
+
+
+@cache
+def _exthdr(header: str, name: str) -> Operand:
+    number, offset, kind = _EXTENSIONS[header, name]
+    where = attribute(2, bytes([number])) + attribute(3, offset) + attribute(4, kind.size)
+    needs = (("protocol", "ip6"),)
+    return Operand(kind, cache(lambda to: expression("exthdr", attribute(1, to), where)), needs)
 
 
 def _payload(base: str, offset: int, kind: Kind, needs: tuple[tuple[str, int | str], ...]) -> Operand:

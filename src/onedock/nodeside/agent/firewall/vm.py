@@ -12,6 +12,7 @@ from onedock.nodeside.agent.firewall import dhcp
 from onedock.nodeside.agent.firewall.document import (
     ACCEPT,
     DROP,
+    ETHER_TYPE,
     Document,
     Expression,
     field,
@@ -30,6 +31,8 @@ TABLE = "onedock"
 _IN_NEIGHBOURS = [134, 135, 136, 137]
 _OUT_NEIGHBOURS = [133, 135, 136]
 """ICMPv6 that the stock driver lets through whatever the groups say: routers' and neighbours' words, not MLD."""
+
+_IPV4, _ARP = 0x0800, 0x0806
 
 _FLOW: Expression = {"ct": {"key": "mark"}}
 """Mark of a flow; nobody in the VM can set it."""
@@ -80,9 +83,9 @@ def guard(nics: tuple[Nic, ...]) -> Document | None:
         table.base_chain(chain, "egress", 0, nic.name)
         # The class is 0 as a rule; asking for it fails where there is no route, and that is what counts.
         table.rule(chain, {"match": {"op": ">=", "left": meta("rtclassid"), "right": 0}}, ACCEPT)
-        table.rule(chain, is_(meta("protocol"), "arp"), ACCEPT)
+        table.rule(chain, is_(ETHER_TYPE, _ARP), ACCEPT)
         if lets_discover_out(nic):
-            table.rule(chain, *dhcp.DISCOVER, ACCEPT)
+            table.rule(chain, is_(ETHER_TYPE, _IPV4), *dhcp.DISCOVER, ACCEPT)
         table.rule(chain, DROP, count=f"{nic.name}.out.raw")
     return table if guarded else None
 
