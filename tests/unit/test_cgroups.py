@@ -8,7 +8,8 @@ import pytest
 from onedock.nodeside.agent import cgroups
 from onedock.nodeside.agent.cgroups import BlockIo, Traffic, cgroup_version, parse_membership, read_usage
 from onedock.nodeside.agent.host import HostMeter, read_facts
-from onedock.reconcilers.model import ContainerId, VmId, VmUsage
+from onedock.reconcilers.measures import VmUsage
+from onedock.reconcilers.model import ContainerId, VmId
 
 VM = VmId(22004)
 CONTAINER = ContainerId("0123456789abcdef" * 4)

@@ -20,7 +20,8 @@ from onedock.doctor.sensitive import SENSITIVE
 from onedock.nodeside.agent.checkup import drops_forwarded
 from onedock.nodeside.checkup import Checkup
 from onedock.nodeside.docker import EngineInfo
-from onedock.reconcilers.model import Container, ContainerId, HostUsage, NodeName, Phase, VmId
+from onedock.reconcilers.measures import HostUsage
+from onedock.reconcilers.model import Container, ContainerId, NodeName, Phase, VmId
 
 NODE = NodeName("node1")
 REMOTE = NodeSettings(engine="https://node1:2376")

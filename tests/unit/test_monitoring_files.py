@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from onedock.controller.metrics import PHASES, Metrics
-from onedock.reconcilers.model import VmId, VmUsage
+from onedock.reconcilers.measures import VmUsage
+from onedock.reconcilers.model import VmId
 
 DOCS = Path(__file__).parents[2] / "docs"
 NAME = re.compile(r"\bonedock_[a-z_]+\b")

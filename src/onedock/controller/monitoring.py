@@ -26,7 +26,8 @@ from onedock.controller.wire import (
     template_text,
 )
 from onedock.reconcilers.errors import OnedockError, TransientError
-from onedock.reconcilers.model import ContainerId, HostFacts, HostUsage, NodeName, Phase, VmId, VmUsage
+from onedock.reconcilers.measures import HostFacts, HostUsage, VmUsage
+from onedock.reconcilers.model import ContainerId, NodeName, Phase, VmId
 
 log = structlog.get_logger(__name__)
 

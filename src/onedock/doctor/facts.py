@@ -7,7 +7,8 @@ from onedock.config.settings import NodeSettings, Settings
 from onedock.controller.oned import Host
 from onedock.nodeside.checkup import Checkup
 from onedock.nodeside.docker import EngineInfo
-from onedock.reconcilers.model import Container, HostUsage, NodeName, VmId
+from onedock.reconcilers.measures import HostUsage
+from onedock.reconcilers.model import Container, NodeName, VmId
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,14 +11,12 @@ from onedock.nodeside.checkup import Checkup
 from onedock.nodeside.contract import FIRST_FORM, beyond
 from onedock.nodeside.heals import Heals
 from onedock.reconcilers.errors import NotFoundError, TerminalError, TransientError
+from onedock.reconcilers.measures import HostFacts, HostUsage, VmUsage
 from onedock.reconcilers.model import (
     ContainerId,
-    HostFacts,
-    HostUsage,
     Network,
     ObservedNetwork,
     VmId,
-    VmUsage,
 )
 from onedock.reconcilers.path import VmPath
 

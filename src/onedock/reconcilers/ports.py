@@ -7,16 +7,14 @@ Every method raises only ``reconcilers.errors``: ``TransientError`` when the oth
 from collections.abc import Sequence
 from typing import Protocol
 
+from onedock.reconcilers.measures import HostFacts, HostUsage, VmUsage
 from onedock.reconcilers.model import (
     Container,
     ContainerId,
     ContainerSpec,
-    HostFacts,
-    HostUsage,
     Network,
     ObservedNetwork,
     VmId,
-    VmUsage,
 )
 
 

@@ -4,7 +4,8 @@ from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from onedock.reconcilers.model import ContainerId, VmId, VmUsage
+from onedock.reconcilers.measures import VmUsage
+from onedock.reconcilers.model import ContainerId, VmId
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import socket
 from pathlib import Path
 
 from onedock.nodeside.agent.cgroups import cgroup_version, parse_net_dev
-from onedock.reconcilers.model import HostFacts, HostUsage
+from onedock.reconcilers.measures import HostFacts, HostUsage
 
 
 def read_facts(root: Path) -> HostFacts:

@@ -17,7 +17,8 @@ from onedock.nodeside.agent.networks import NodeNetworks
 from onedock.nodeside.agent.validate import InvalidRequestError
 from onedock.nodeside.contract import FORM
 from onedock.reconcilers.errors import NotFoundError, OnedockError, TerminalError
-from onedock.reconcilers.model import ContainerId, Network, VmId, VmUsage
+from onedock.reconcilers.measures import VmUsage
+from onedock.reconcilers.model import ContainerId, Network, VmId
 
 log = structlog.get_logger()
 
