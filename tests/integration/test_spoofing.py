@@ -5,11 +5,15 @@ What a NIC's filters have to stop is seen nowhere; what they do not have to stop
 
 import asyncio
 import json
+import platform
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -143,6 +147,16 @@ def test_there_are_no_sockets_that_send_past_the_filters(scene: Scene, high: int
     assert scene.forger.do("open_socket", high + socket.AF_PACKET) is None
     for family in (AF_XDP, socket.AF_VSOCK):
         assert "Operation not permitted" in str(scene.forger.do("open_socket", high + family))
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the call is written for this machine")
+def test_32_bit_programs_have_no_such_sockets_either(scene: Scene) -> None:
+    """They name the family in memory, where no filter can look."""
+    ask = "from tests.support import forger_inside; forger_inside.open_socket_32(17)"
+    if subprocess.run([sys.executable, "-c", ask], check=False, cwd=Path(__file__).parents[2]).returncode:
+        pytest.skip("this kernel runs no 32-bit programs")
+    for family in (AF_XDP, socket.AF_VSOCK):
+        assert "no socket" in str(scene.forger.do("open_socket_32", family))
 
 
 @pytest.mark.parametrize("forgery", [*HONEST, *FORGED], ids=str)

@@ -6,14 +6,19 @@ is answered by a line with ``null`` or the text of the error.
 
 import ctypes
 import json
+import mmap
 import os
 import socket
+import struct
 import sys
 import time
 from pathlib import Path
 
 SOL_PACKET, PACKET_QDISC_BYPASS = 263, 20
 IP_TRANSPARENT, IPV6_TRANSPARENT = 19, 75
+MAP_32BIT = 0x40
+SOCKETCALL = bytes.fromhex("53 b866000000 bb01000000 89f9 cd80 5b c3")
+"""For x86-64: ``int 0x80`` with socketcall(SYS_SOCKET, first argument)."""
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -63,6 +68,21 @@ def open_socket(family: int) -> None:
     os.close(result)
 
 
+def open_socket_32(family: int) -> None:
+    """Asks as a 32-bit program does, with the family in memory: any process may, if the kernel runs such programs."""
+    if child := os.fork():
+        _, status = os.waitpid(child, 0)
+        if status:  # of a signal, where the kernel does not
+            raise OSError(f"no socket: {os.waitstatus_to_exitcode(status)}")
+        return
+    low = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_32BIT, prot=7)
+    address = ctypes.addressof(ctypes.c_char.from_buffer(low))
+    low[: len(SOCKETCALL)] = SOCKETCALL
+    low[256:268] = struct.pack("=3I", family, socket.SOCK_RAW, 0)
+    result = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)(address)(address + 256)
+    os._exit(max(0, -result))
+
+
 def stack(interface: str, data: str, target: str) -> None:
     """A whole packet with its header, through the IP stack."""
     family = socket.AF_INET6 if ":" in target else socket.AF_INET
@@ -95,7 +115,8 @@ def _check(result: int) -> None:
 
 
 METHODS = {
-    method.__name__: method for method in (capabilities, packet, direct, flood, open_socket, stack, datagram, foreign)
+    method.__name__: method
+    for method in (capabilities, packet, direct, flood, open_socket, open_socket_32, stack, datagram, foreign)
 }
 
 
@@ -116,4 +137,5 @@ def main() -> None:
                 lines.flush()
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -8,13 +8,16 @@ of every start. It runs under the node's own Python, which may be older than the
 
 from __future__ import annotations
 
+import errno
 import json
+import operator
 import os
 import sys
 import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Set
     from typing import Any, NoReturn
 
 _UNBOUND = "no network namespace is bound to this container; start it through ONEDock (is onedock-agent running?)"
@@ -23,18 +26,25 @@ _HOOK = "libnetwork-setkey"
 _NAMES_S = 2.0
 """So long an agent that does not answer may keep a container from starting."""
 _HEXADECIMAL = frozenset("0123456789abcdef")
-_SOCKETS = [{"names": ["socket"], "action": "SCMP_ACT_ALLOW", "args": [
-    {"index": 0, "op": "SCMP_CMP_MASKED_EQ", "value": bit, "valueTwo": wanted},
-]} for bit, wanted in ((1, 1), (2, 2), (8, 0), (16, 16), (32, 0))]  # fmt: skip
-"""All address families but 40 and 44, in binary 101000 and 101100: whichever differs from both in a bit of the other
-five. A plain comparison would see 64 bits, of which the kernel takes 32.
-
-AF_XDP (44) sends frames past every filter of the VM's namespace; newer engines refuse AF_VSOCK (40), which reaches the
-hypervisor below the node, but by a plain comparison.
-"""
+_ALLOW = "SCMP_ACT_ALLOW"
+_NO_FAMILIES = frozenset({40, 44})
+"""AF_VSOCK, which reaches the hypervisor below the node, and AF_XDP, which sends frames past every filter of the VM's
+namespace."""
+_FAMILY_BITS = 6
 _NEVER = frozenset({"socketcall", "io_uring_setup", "io_uring_enter", "io_uring_register"})
-"""They have the family in memory, where no filter sees it: ``socketcall``, of 32-bit programs older than Linux 4.3, and
-io_uring, which newer engines refuse too."""
+"""They have the family in memory, where no filter sees it: ``socketcall``, of 32-bit programs, and io_uring, which
+newer engines refuse too."""
+_NO_SOCKETCALL = {"names": ["socketcall"], "action": "SCMP_ACT_ERRNO", "errnoRet": errno.ENOSYS}
+"""To leave it out is not enough: libseccomp lets a 32-bit ``socketcall`` do what any rule lets ``socket`` do, whatever
+the family, unless a rule with another answer than the profile's own says no."""
+_COMPARISONS = {
+    "SCMP_CMP_NE": operator.ne,
+    "SCMP_CMP_EQ": operator.eq,
+    "SCMP_CMP_LT": operator.lt,
+    "SCMP_CMP_LE": operator.le,
+    "SCMP_CMP_GE": operator.ge,
+    "SCMP_CMP_GT": operator.gt,
+}
 
 
 class RefusalError(Exception):
@@ -78,22 +88,61 @@ def patch(config: dict[str, Any], namespace: str) -> dict[str, Any]:
 
 
 def without_frame_sockets(profile: dict[str, Any]) -> dict[str, Any]:
-    """The seccomp profile of an engine with sockets of all families but AF_XDP and AF_VSOCK.
+    """The seccomp profile of an engine without sockets of AF_XDP and AF_VSOCK, whatever way it lets them pass.
 
-    Only rules that let ``socket`` pass in general are replaced; a profile in which an admin has listed families, or
-    none at all (an engine with seccomp off), stays as it is.
+    Engines refuse families by one comparison, by ranges or by a list of the others, each in a rule of its own. One that
+    refuses no socket (seccomp is off) keeps what it has.
     """
-    rules, general = [], False
+    rules: list[dict[str, Any]] = []
     for rule in profile.get("syscalls") or []:
-        conditions = rule.get("args") or []
-        plain = all(condition.get("index") == 0 and condition.get("op") == "SCMP_CMP_NE" for condition in conditions)
-        if plain and rule.get("action") == "SCMP_ACT_ALLOW":
-            names = rule.get("names") or ()
-            general = general or "socket" in names
-            rule = {**rule, "names": [name for name in names if name != "socket" and name not in _NEVER]}
-        if rule.get("names"):
-            rules.append(rule)
-    return {**profile, "syscalls": [*rules, *_SOCKETS]} if general else profile
+        names = rule.get("names") or ()
+        if rule.get("action") == _ALLOW and "socket" in names:
+            rules += _socket_rules(rule.get("args") or [])
+            names = [name for name in names if name != "socket"]
+        if names := [name for name in names if name not in _NEVER]:
+            rules.append({**rule, "names": names})
+    lets_sockets_pass = any(rule["action"] == _ALLOW and "socket" in rule["names"] for rule in rules)
+    return {**profile, "syscalls": [_NO_SOCKETCALL, *rules]} if lets_sockets_pass else profile
+
+
+def _socket_rules(conditions: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rules that let ``socket`` pass under these conditions, for all families but ours.
+
+    A plain comparison sees 64 bits, of which the kernel takes 32: where one would let our families pass with whatever
+    bits above, comparisons of single bits take its place.
+    """
+
+    def passes(family: int) -> bool:  # runc takes several conditions on one argument for alternatives
+        return not of_family or any(_holds(one, family) for one in of_family)
+
+    rule = {"names": ["socket"], "action": _ALLOW}
+    of_family = [one for one in conditions if one.get("index") == 0]
+    if not any(passes(family + high) for family in _NO_FAMILIES for high in (0, 1 << 32)):
+        return [{**rule, "args": conditions}]
+    refused = {family for family in range(1 << _FAMILY_BITS) if not passes(family)} | _NO_FAMILIES
+    others = [one for one in conditions if one.get("index") != 0]
+    return [
+        {**rule, "args": [{"index": 0, "op": "SCMP_CMP_MASKED_EQ", "value": mask, "valueTwo": wanted}, *others]}
+        for mask, wanted in _all_but(refused)
+    ]
+
+
+def _holds(condition: dict[str, Any], family: int) -> bool:
+    """What cannot be understood holds: its rule is replaced."""
+    compare, value = _COMPARISONS.get(condition.get("op", "")), condition.get("value", 0)
+    if condition.get("op") == "SCMP_CMP_MASKED_EQ":
+        return bool(family & value == condition.get("valueTwo", 0))
+    return compare is None or bool(compare(family, value))
+
+
+def _all_but(refused: Set[int], mask: int = 0, wanted: int = 0) -> Iterator[tuple[int, int]]:
+    """Masks and what they must leave of a family, for all families but these: the fewest by halves."""
+    if not any(family & mask == wanted for family in refused):
+        yield mask, wanted
+    elif bit := (1 << _FAMILY_BITS) - 1 - mask:
+        half = (bit + 1) >> 1
+        yield from _all_but(refused, mask | half, wanted)
+        yield from _all_but(refused, mask | half, wanted | half)
 
 
 def bound_namespace(bindings: str, container: str) -> str:
