@@ -1,7 +1,8 @@
 """The passes: one VM at a time, its oldest open request first, then whatever differs from what is wanted.
 
-The only place that decides the fate of an error: terminal ones answer the request, transient ones are retried until
-the request's deadline, unknown ones are logged with their traceback and retried like transient ones.
+What a request means is in ``lifecycle``, ``hotplug`` and ``transfers``. Here alone the fate of an error is decided:
+terminal ones answer the request, transient ones are retried until the request's deadline, unknown ones are logged with
+their traceback and retried like transient ones.
 """
 
 import asyncio
@@ -17,23 +18,22 @@ from structlog.contextvars import bound_contextvars
 from onedock.config.settings import Settings
 from onedock.controller import verbs
 from onedock.controller.delivery import Delivery
-from onedock.controller.describe import describe
-from onedock.controller.documents import VmDocument, VmmRequest, parse_vmm_request
+from onedock.controller.documents import parse_vmm_request
 from onedock.controller.hotplug import NetworkChanges
 from onedock.controller.images.transfer import parse_transfer
 from onedock.controller.intents import Channel, Intent, Outcome
 from onedock.controller.journal import Journal
 from onedock.controller.journal_rows import Contents
+from onedock.controller.lifecycle import Lifecycle
 from onedock.controller.metrics import Metrics
-from onedock.controller.nodes import Node, Nodes
+from onedock.controller.nodes import Nodes
 from onedock.controller.oned import Oned
 from onedock.controller.queue import KeyedQueue
 from onedock.controller.registry import Registry, VmRecord
 from onedock.controller.reporter import Reporter
 from onedock.controller.transfers import Transfers
-from onedock.reconcilers.drift import Drift, find_drift
 from onedock.reconcilers.errors import OnedockError, TerminalError
-from onedock.reconcilers.model import Desired, NodeName, Phase, Power, VmId, VmSpec, container_name
+from onedock.reconcilers.model import Desired, Power, VmId
 
 log = structlog.get_logger(__name__)
 
@@ -61,13 +61,21 @@ class Worker:
         self._registry = registry
         self._journal = journal
         self._nodes = nodes
-        self._oned = oned
         self._delivery = delivery
         self._reporter = reporter
         self._transfers = transfers
         self._metrics = metrics
         self._resync = resync
         self._networks = NetworkChanges(settings=settings, registry=registry, oned=oned, reporter=reporter)
+        self._lifecycle = Lifecycle(
+            settings=settings,
+            registry=registry,
+            nodes=nodes,
+            oned=oned,
+            reporter=reporter,
+            transfers=transfers,
+            metrics=metrics,
+        )
         self._restored = 0
         self._dropped: dict[int, str] = {}
         self._script_done: Callable[[Intent, Outcome], None] = lambda intent, outcome: None
@@ -126,7 +134,7 @@ class Worker:
                     intent = record.intents[0]
                     with bound_contextvars(intent_id=intent.id, action=intent.action, node=intent.node or node):
                         await self._work(record, intent)
-                await self._settle(record)
+                await self._lifecycle.settle(record)
             except asyncio.CancelledError:
                 raise
             except OnedockError as error:
@@ -222,114 +230,11 @@ class Worker:
         request = parse_vmm_request(intent.payload, record.vm)
         self._reporter.note_history(record, request.vm.history)
         if intent.action == "CLEANUP":
-            return await self._clean_up(record, request)
+            return await self._lifecycle.clean_up(record, request)
         node = await self._nodes.get(request.host)
-        if intent.action == "SAVE":
-            return "-", await self._keep_frozen(record, node)
         if intent.action in verbs.NETWORK_CHANGES:
             return await self._networks.change(record, intent, request, node, fresh=intent.id > self._restored)
-        desired = await self._desired(record, intent, request, node)
-        if desired is None:
-            return "the container does not run; nothing was restarted", None
-        await self._registry.want(desired)
-        await self._converge(record, node, desired)
-        if desired.power is Power.RUNNING:
-            await self._registry.set_condition(record.vm, "Running", ok=True, reason=intent.action.capitalize())
-            if "Network" in record.conditions:  # of an earlier change
-                await self._registry.set_condition(record.vm, "Network", ok=True, reason="Started")
-            desired = replace(desired, restart_from=None)
-        else:
-            await self._registry.set_condition(record.vm, "Running", ok=False, reason=intent.action.capitalize())
-        return container_name(record.vm) if intent.action == "DEPLOY" else "-", desired
-
-    async def _desired(self, record: VmRecord, intent: Intent, request: VmmRequest, node: Node) -> Desired | None:
-        """The desired state that a VMM request asks for; None: there is nothing to do."""
-        grace = self._settings.controller.stop_grace_s
-        match verbs.NEEDS[intent.action]:
-            case verbs.Need.SPEC:
-                spec = await self._spec(request.vm, request.host)
-                for note in spec.notes:
-                    self._reporter.vm_log(record.vm, "W", note)
-                return verbs.to_run(record.desired, spec)
-            case verbs.Need.CONTAINER:
-                if record.desired is not None and record.desired.restart_from is not None:
-                    return record.desired  # an interrupted restart goes on: the run to end is known
-                old = record.desired or verbs.to_run(None, await self._spec(request.vm, request.host))
-                container = await node.engine.find(record.vm)
-                wanted = verbs.to_restart(old, container, grace_s=grace if intent.action == "REBOOT" else None)
-                return wanted if wanted.restart_from is not None else None
-            case verbs.Need.NOTHING:
-                return verbs.to_stop(
-                    record.desired,
-                    vm=record.vm,
-                    node=request.host,
-                    grace_s=grace if intent.action == "SHUTDOWN" else None,
-                )
-
-    async def _keep_frozen(self, record: VmRecord, node: Node) -> Desired | None:
-        """SAVE: of a container that was paused by hand there is nothing to do; see ``reporter``, which asks for it."""
-        container = await node.engine.find(record.vm)
-        if container is None or container.phase is not Phase.PAUSED:
-            raise TerminalError("not supported yet: ONEDock has no suspend in this release; the VM was not touched")
-        return replace(record.desired, power=Power.SUSPENDED) if record.desired is not None else None
-
-    async def _spec(self, vm: VmDocument, node: NodeName) -> VmSpec:
-        return await describe(self._oned, self._settings, vm, node)
-
-    async def _converge(self, record: VmRecord, node: Node, desired: Desired) -> None:
-        before = await node.runner.converge(desired)
-        self._registry.saw(record.vm, before)
-
-    async def _clean_up(self, record: VmRecord, request: VmmRequest) -> tuple[str, Desired | None]:
-        """CLEANUP: remove everything, here and on the host that the VM was moved from or to; then the TM's lines.
-
-        It may come for a VM that is DONE and without a deploy id; oned ignores its result (protocol 2.5, trap 15).
-        """
-        desired = verbs.to_remove(record.desired, vm=record.vm, node=request.host)
-        await self._registry.want(desired)
-        for name in filter(None, (request.host, NodeName(request.migration_host))):
-            node = await self._nodes.get(name)
-            await self._converge(record, node, replace(desired, node=name))
-        await self._transfers.run_commands(request.tm_command)
-        return "-", desired
-
-    async def _settle(self, record: VmRecord) -> None:
-        """With no request open: take over what happened from outside, then do what is missing."""
-        desired = record.desired
-        if desired is None:
-            return
-        node = await self._nodes.get(desired.node)
-        observed = await node.runner.observe(desired)
-        self._registry.saw(record.vm, observed)
-        drift = find_drift(desired, observed)
-        if drift is not None and not _told(record, drift):
-            desired = replace(desired, power=drift.power, generation=desired.generation + 1)
-            await self._adopt(record, desired, drift)
-        await node.runner.converge(desired, observed)
-        if desired.power is Power.ABSENT:
-            log.info("nothing is left of the VM")
-            await self._registry.forget(record.vm)
-
-    async def _adopt(self, record: VmRecord, desired: Desired, drift: Drift) -> None:
-        await self._registry.want(desired)
-        self._reporter.push(record)
-        self._reporter.vm_log(record.vm, "I", drift.message)
-        log.info("state changed from outside", power=desired.power, reason=drift.reason, detail=drift.message)
-        self._metrics.drifts.labels(drift.reason).inc()
-        await self._registry.set_condition(
-            record.vm,
-            "Running",
-            ok=desired.power is Power.RUNNING,
-            reason=drift.reason,
-            message=drift.message,
-        )
-
-
-def _told(record: VmRecord, drift: Drift) -> bool:
-    """Whether this was said before: a stopped VM whose container was removed stays one."""
-    running = record.conditions.get("Running")
-    same_power = record.desired is not None and record.desired.power is drift.power
-    return same_power and running is not None and running.reason == drift.reason
+        return await self._lifecycle.change(record, intent.action, request, node)
 
 
 def _answers(intent: Intent) -> bool:
