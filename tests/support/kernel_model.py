@@ -226,10 +226,11 @@ class World:
         assert step.bridge is not None
         assert self.host[step.bridge].kind == "bridge"
         ours, theirs = self._index(), self._index()
-        mtu = step.mtu or 1500
+        carried = step.carried or self.host[step.bridge].mtu
+        mtu = step.mtu or carried
         group = vm_group(step.vm)
         self.host[step.host_name] = HostLink(
-            step.host_name, ours, "veth", group, mtu=mtu, up=True, master=step.bridge, peer=theirs
+            step.host_name, ours, "veth", group, mtu=max(mtu, carried), up=True, master=step.bridge, peer=theirs
         )
         self.inner[step.name] = InnerLink(step.name, theirs, "veth", step.mac, mtu, peer=ours, ipv6=tuple(NEW.items()))
 

@@ -198,7 +198,7 @@ def test_a_new_vm_takes_one_message_for_its_veth() -> None:
     assert plan(Network(VM, (NIC,)), Seen(host={"br0": HostLink("br0", 9, "bridge", mtu=9000, up=True)})) == (
         steps.CreateNamespace(),
         steps.RaiseLoopback(),
-        steps.CreateVeth(VM, NIC.host_name, "eth0", NIC.mac, "br0", 9000),
+        steps.CreateVeth(VM, NIC.host_name, "eth0", NIC.mac, "br0", None, 9000),
         steps.Label(NIC.host_name, f"onedock:{VM}"),
         steps.AddAddress("eth0", "10.0.0.1/24"),
         steps.RaiseNic("eth0"),

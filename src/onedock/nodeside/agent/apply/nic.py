@@ -62,11 +62,13 @@ def _set(kernel: Kernel, link: bytes) -> None:
 
 def _create_veth(kernel: Kernel, step: steps.CreateVeth) -> None:
     # What a new bridge has become by its uplink is not in the step.
-    mtu = kernel.mtu(step.bridge) if step.mtu is None and step.bridge is not None else step.mtu
+    carried = kernel.mtu(step.bridge) if step.carried is None and step.bridge is not None else step.carried
+    mtu = step.mtu or carried
+    widest = max(filter(None, (mtu, carried)), default=None)
     master = None if step.bridge is None else kernel.index(step.bridge, inside=False)
     # A bridge takes the lowest MAC of its ports; a high one on our side never changes it for others.
     high = ("fa" if step.mac.startswith("fe") else "fe") + step.mac[2:]
-    outer = messages.link(step.host_name, up=True, mac=high, mtu=mtu, master=master, group=vm_group(step.vm))
+    outer = messages.link(step.host_name, up=True, mac=high, mtu=widest, master=master, group=vm_group(step.vm))
     # Marked up in this message, the peer would be opened before its other side exists (ENOTCONN).
     inner = messages.link(step.name, mac=step.mac, mtu=mtu)
     namespace = os.open(namespaces.path(kernel.namespace), os.O_RDONLY | os.O_CLOEXEC)

@@ -28,7 +28,7 @@ def plan_bridge(nic: Nic, seen: Seen) -> Iterator[Step]:
     """The bridge of a NIC is there and up. Raises TerminalError when something else has its name."""
     bridge = seen.host.get(nic.bridge)
     if bridge is None:
-        yield CreateBridge(nic.bridge, nic.mtu, nic.bridge_options)
+        yield CreateBridge(nic.bridge, nic.uplink.mtu if nic.uplink else None, nic.bridge_options)
         yield Label(nic.bridge, BRIDGE_ALIAS)
         return
     if bridge.kind != "bridge":

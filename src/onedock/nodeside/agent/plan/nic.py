@@ -20,6 +20,9 @@ from onedock.nodeside.agent.steps import (
 from onedock.reconcilers.model import Nic, VmId
 from onedock.reconcilers.nic_parts import Method, Switch
 
+_LEAST_OUTSIDE = 1500
+"""A bridge takes the least MTU of its ports: what only one guest asks for stays in its own side of the veth."""
+
 Pair = tuple[HostLink, InnerLink]
 """Both sides of a veth of ours: the node's and the VM's."""
 
@@ -35,13 +38,13 @@ def find_pair(vm: VmId, nic: Nic, seen: Seen) -> Pair | None:
 
 def as_created(nic: Nic, seen: Seen) -> InnerLink:
     """The VM's side of a NIC right after its veth was made."""
-    return InnerLink(nic.name, 0, mac=nic.mac.lower(), mtu=_mtu(nic, seen) or 1500, ipv6=tuple(NEW.items()))
+    mtu = nic.mtu or _carried(nic, seen) or (nic.uplink.mtu if nic.uplink else None) or _LEAST_OUTSIDE
+    return InnerLink(nic.name, 0, mac=nic.mac.lower(), mtu=mtu, ipv6=tuple(NEW.items()))
 
 
-def _mtu(nic: Nic, seen: Seen) -> int | None:
-    """MTU of a new veth: a port of lesser MTU would pull a bridge of jumbo frames down for everybody in it."""
+def _carried(nic: Nic, seen: Seen) -> int | None:
     bridge = seen.host.get(nic.bridge)
-    return nic.mtu if nic.mtu is not None or bridge is None else bridge.mtu
+    return bridge.mtu if bridge is not None else None
 
 
 def plan_veth(vm: VmId, nic: Nic, seen: Seen, pair: Pair | None) -> Iterator[Step]:
@@ -49,7 +52,7 @@ def plan_veth(vm: VmId, nic: Nic, seen: Seen, pair: Pair | None) -> Iterator[Ste
     mac = nic.mac.lower()
     if pair is None:
         plugged_into = nic.bridge if nic.switch is Switch.LINUX else None
-        yield CreateVeth(vm, nic.host_name, nic.name, mac, plugged_into, _mtu(nic, seen))
+        yield CreateVeth(vm, nic.host_name, nic.name, mac, plugged_into, nic.mtu, _carried(nic, seen))
         yield Label(nic.host_name, vm_alias(vm))
         return
     host, inner = pair
@@ -63,8 +66,8 @@ def plan_veth(vm: VmId, nic: Nic, seen: Seen, pair: Pair | None) -> Iterator[Ste
 def _plan_host_side(vm: VmId, nic: Nic, host: HostLink) -> Iterator[Step]:
     if host.alias != vm_alias(vm):
         yield Label(host.name, vm_alias(vm))
-    if nic.mtu is not None and host.mtu != nic.mtu:
-        yield SetHostMtu(host.name, nic.mtu)
+    if nic.mtu is not None and host.mtu < nic.mtu:
+        yield SetHostMtu(host.name, max(nic.mtu, _LEAST_OUTSIDE))
     if nic.switch is Switch.LINUX and host.master != nic.bridge:
         yield PlugIn(host.name, nic.bridge)
     if not host.up:

@@ -26,6 +26,9 @@ class CreateVeth:
     bridge: str | None
     """None: the link is plugged by another step."""
     mtu: int | None
+    """Of the NIC; None: as much as its bridge carries."""
+    carried: int | None = None
+    """What the bridge carries, and goes on to carry with the host side in it; None: it was not there to be asked."""
 
 
 @dataclass(frozen=True, slots=True)
