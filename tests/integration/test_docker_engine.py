@@ -87,7 +87,10 @@ class TestInside:
         hosts = [line.split() for line in run_inside(engine, container, "cat", "/etc/hosts").splitlines()]
         assert run_inside(engine, container, "hostname").strip() == "vm-name"
         assert "search example.com example.net" in resolver
-        assert [x for x in resolver if "nameserver" in x] == ["nameserver 192.0.2.53", "nameserver 2001:db8::53"]
+        assert [x for x in resolver if x.startswith("nameserver")] == [
+            "nameserver 192.0.2.53",
+            "nameserver 2001:db8::53",
+        ]
         assert ["192.0.2.9", "vm-name"] in hosts
         assert ["2001:db8::9", "db.example.com"] in hosts
 
@@ -141,7 +144,7 @@ class TestRefusals:
         ("changes", "text"),
         [
             ({"command": ("foo",)}, 'the command "foo" is not in the image: executable file not found'),
-            ({"command": ("/bin",)}, 'the command "/bin" cannot be executed: permission denied'),
+            ({"command": ("/bin",)}, 'the command "/bin" cannot be executed: '),
             ({"user": "nobodyhere"}, 'the user "nobodyhere" is not in the image: '),
             ({"user": "0:nogroup"}, 'the group "nogroup" is not in the image: '),
         ],
@@ -156,13 +159,13 @@ class TestRefusals:
         assert "\n" not in str(caught.value)
 
     async def test_an_image_without_a_command(self, adapter: DockerEngine, engine: PrivateEngine) -> None:
-        with pytest.raises(TerminalError, match="No command specified"):
+        with pytest.raises(TerminalError, match=r"(?i)no command specified"):
             await create(adapter, spec_of(engine, Image(cmd=None)))
 
     async def test_an_unknown_runtime(self, engine: PrivateEngine) -> None:
         spec = spec_of(engine)
         async with DockerEngine(engine.url, runtime="nothing") as adapter:
-            with pytest.raises(TerminalError, match="Unknown runtime specified nothing"):
+            with pytest.raises(TerminalError, match=r"(?i)unknown .*runtime .*nothing"):
                 await create(adapter, spec)
 
 

@@ -1,4 +1,4 @@
-"""The engine's words for failures, and what they mean for a retry. The texts are recorded from Engine 20.10."""
+"""The engine's words for failures, and what they mean for a retry. The texts are recorded from Engine 20.10 to 28.5."""
 
 import pytest
 from hypothesis import given
@@ -31,6 +31,20 @@ IMAGE = "127.0.0.1:5000/onedock/image-7@sha256:0"
             OCI + 'exec: "/bin": permission denied: unknown',
             TerminalError,
             'the command "/bin" cannot be executed: permission denied',
+        ),
+        (
+            400,
+            "failed to create task for container: " + OCI + 'exec: "/bin": is a directory: unknown: permission denied',
+            TerminalError,
+            'the command "/bin" cannot be executed: is a directory: permission denied',
+        ),
+        (
+            400,
+            "failed to create task for container: "
+            + OCI
+            + 'error during container init: exec: "/no/x": stat /no/x: no such file or directory',
+            TerminalError,
+            'the command "/no/x" is not in the image: no such file or directory',
         ),
         (
             500,

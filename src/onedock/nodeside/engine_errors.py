@@ -1,7 +1,7 @@
 """What an error of the engine means for us, and how it is said in one line with the cause first.
 
 Pure. The engine's status codes say little (a missing user is 500, a missing command 400), so for starts and
-pulls the text decides as well. The texts are those of Engine 20.10 and runc 1.1.
+pulls the text decides as well. The texts are those of Engine 20.10 to 28.5 and runc 1.1 to 1.3.
 """
 
 import re
@@ -18,7 +18,8 @@ _PREFIXES = re.compile(
     r"|error during container init: "
     r"|(?:container|process|rootfs)_linux\.go:\d+: [a-z ]*caused:? )+"
 )
-_SUFFIX = re.compile(r"(?:: unknown)+$")
+_UNKNOWN = re.compile(r"(?:: unknown)+(?=: |$)")
+"""The kind that containerd gives an error without one: at its end, or before a word that the engine adds."""
 _COMMAND = re.compile(r'exec: "(?P<command>.*?)": (?P<reason>.*)', re.DOTALL)
 _NO_RUNTIME = re.compile(
     r"(?:unable to retrieve OCI runtime error \(.*?\)|looking up the specified runtime path): (?P<reason>.*)"
@@ -44,7 +45,7 @@ _PULL = (
 def one_line(text: str) -> str:
     """An engine's or runtime's message without its layers of prefixes: one line of at most 600 characters."""
     flat = " ".join(text.split())
-    return _SUFFIX.sub("", _PREFIXES.sub("", flat))[:MAX_TEXT] or "no reason given"
+    return _UNKNOWN.sub("", _PREFIXES.sub("", flat))[:MAX_TEXT] or "no reason given"
 
 
 def start_failure(status: int, text: str) -> OnedockError:
