@@ -40,6 +40,7 @@ MANY = (
     {"spoofing": Spoofing(ip=True), "method6": Method.AUTO},
     {"spoofing": Spoofing(mac=True, ip=True, addresses=("10.0.0.77", "fd00::77")), "outbound": Bandwidth(10**6)},
     {"addresses": (), "spoofing": Spoofing(ip=True)},
+    {"method": Method.DHCP, "spoofing": Spoofing(ip=True)},
     {"rules": ()},
     {"rules": RULES},
     {"rules": RULES, "method": Method.DHCP},

@@ -82,6 +82,15 @@ def test_whatever_a_server_says_is_a_lease_or_refused(said: dict[str, str]) -> N
     assert len({destination for destination, _ in lease.routes}) == len(lease.routes)
 
 
+def test_what_is_renewed_stays_the_same_address() -> None:
+    before = parse_lease(BOUND, NOW)
+    assert parse_lease(BOUND | {"event": "renew", "lease": "7200"}, NOW, before).seconds == 7200
+    for earlier, address in ((before, "10.5.0.21"), (None, "10.5.0.20")):
+        with pytest.raises(BadLeaseError, match="instead of the address that is to be renewed"):
+            parse_lease(BOUND | {"event": "renew", "ip": address}, NOW, earlier)
+    assert parse_lease(BOUND | {"ip": "10.5.0.21"}, NOW, before).ip == "10.5.0.21"
+
+
 def test_a_lease_ends_and_a_clock_that_was_set_back_does_not_prolong_it() -> None:
     lease = parse_lease(BOUND, NOW)
     assert [lease.remaining(NOW + passed) for passed in (0, 600, 3600, 9999, -500)] == [3600, 3000, 0, 0, 3600]

@@ -118,6 +118,10 @@ class ClientRun:
         async for line in words:
             self.last_words = line.decode(errors="replace").strip()[:200]
 
+    def stop(self) -> None:
+        """Let it end by itself; what it was told last is not given back."""
+        self._process.terminate()
+
     async def end(self, *, release: bool) -> None:
         """Let it end and reap it, after it has given its lease back if so wanted; killed when it takes too long.
 

@@ -196,9 +196,11 @@ class DhcpClients:
         match event.get("event"):
             case "bound" | "renew":
                 try:
-                    client.lease, client.trouble = parse_lease(event, time.time()), ""
+                    client.lease, client.trouble = parse_lease(event, time.time(), before), ""
                 except BadLeaseError as error:
                     client.lease, client.trouble = None, f"the DHCP server offers what cannot be used: {error}"
+                    if client.run is not None and event["event"] == "renew":
+                        client.run.stop()  # it would keep that; its next run asks everybody
             case "deconfig":
                 client.lease, client.trouble = None, client.trouble or "the lease has ended"
             case "nak":

@@ -53,12 +53,16 @@ def parse_record(record: bytes) -> dict[str, str]:
     return {name: value for name, sign, value in pairs if sign}
 
 
-def parse_lease(event: Mapping[str, str], now: float) -> Lease:
+def parse_lease(event: Mapping[str, str], now: float, before: Lease | None = None) -> Lease:
     """The lease in the variables that udhcpc sets for ``bound`` and ``renew``. Raises BadLeaseError.
 
+    What is renewed stays the same address (RFC 2131, 4.3.2): while it has one, a client takes such an answer from
+    anybody who reaches it, and the filters of the NIC let pass what was leased.
     Classless static routes, where there are any, stand for the routers as well (RFC 3442).
     """
     address = _interface(event.get("ip", ""), event.get("subnet") or event.get("mask", ""))
+    if event.get("event") == "renew" and (before is None or str(address.ip) != before.ip):
+        raise BadLeaseError(f"{address.ip} instead of the address that is to be renewed")
     # Of two gateways to one destination, the first.
     routes = tuple(dict(reversed([*_static_routes(event.get("staticroutes", "").split())])).items())
     if not routes:

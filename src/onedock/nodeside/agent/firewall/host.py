@@ -157,7 +157,7 @@ def _arp(table: Document, chain: str, nic: Nic, own: _Own) -> None:
 def _ipv4(table: Document, chain: str) -> None:
     table.rule(chain, *dhcp.DISCOVER, ACCEPT)
     table.rule(chain, is_not(field("ip", "saddr"), f"@{chain}.net4"), DROP, count=f"{chain}.ipv4")
-    _no_dhcp_server(table, chain, "ip", server=67, client=68)
+    _no_dhcp_server(table, chain, "ip", server=dhcp.SERVER, client=dhcp.CLIENT)
 
 
 def _ipv6(table: Document, chain: str, own: _Own) -> None:

@@ -16,11 +16,11 @@ _KEPT = 64
 
 
 def vm_ruleset(network: Network) -> Ruleset | None:
-    """Security groups, for the VM's namespace; None when all NICs let everything through.
+    """Security groups and the guard of leases, for the VM's namespace; None when no NIC needs any.
 
     Raises TerminalError when a group's rules overlap too much for the kernel.
     """
-    nics = tuple(nic for nic in network.nics if vm.is_filtered(nic))
+    nics = tuple(nic for nic in network.nics if vm.is_filtered(nic) or vm.guards_lease(nic))
     return _inside(nics) if nics else None
 
 

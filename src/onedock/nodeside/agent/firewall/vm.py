@@ -1,5 +1,7 @@
 """Security groups, inside of the VM's namespace: stateful chains at the IP stack, and a guard against raw frames.
 
+Nobody in the VM may answer its DHCP client, where the addresses of leases are those that the node's filter lets pass.
+
 A container may send frames past the IP stack (``AF_PACKET``, CAP_NET_RAW), which no ``inet`` chain sees. The guard is a
 chain at egress of the NIC that lets pass what has a route, which the IP stack gives to everything it sends and nothing
 else can have; besides ARP and, as far as the groups let it out, what a DHCP client broadcasts.
@@ -52,6 +54,11 @@ def is_filtered(nic: Nic) -> bool:
     return not (is_open(nic, Direction.INBOUND) and is_open(nic, Direction.OUTBOUND))
 
 
+def guards_lease(nic: Nic) -> bool:
+    """Whether the guest could choose what the node's filter takes for its address: as the server of its own client."""
+    return nic.spoofing.ip and nic.method is Method.DHCP
+
+
 def is_open(nic: Nic, direction: Direction) -> bool:
     """Whether everything passes in one direction, as with the default group."""
     return nic.rules is None or any(_passes_all(rule) for rule in nic.rules if rule.direction is direction)
@@ -62,12 +69,19 @@ def stateful(nics: tuple[Nic, ...]) -> Document:
     table = Document("inet", TABLE)
     table.base_chain("inbound", "prerouting", 0)
     table.base_chain("outbound", "postrouting", 0)
+    for nic in filter(guards_lease, nics):
+        # A sender hears its own broadcasts, as if they came in by the NIC.
+        answer = (is_(meta("oifname"), nic.name), is_(meta("nfproto"), "ipv4"), is_(field("udp", "dport"), dhcp.CLIENT))
+        table.rule("outbound", *answer, DROP, count=f"{nic.name}.out.dhcp-server")
+    filtered = tuple(filter(is_filtered, nics))
+    if not filtered:
+        return table
     # A packet that the guest makes up as coming from elsewhere, and sends to itself, would begin a flow; what it then
     # sends there would be the answer, which passes whatever the groups say. One that came through the stack is a flow
     # when it leaves, a raw frame when it comes in.
     table.rule("outbound", is_(meta("oifname"), "lo"), _FOREIGN, DROP, count="lo.out.forged")
     table.rule("inbound", is_(meta("iifname"), "lo"), _FOREIGN, DROP, count="lo.in.forged")
-    for nic in nics:
+    for nic in filtered:
         if not is_open(nic, Direction.INBOUND):
             _inbound(table, nic)
         _outbound(table, nic)
