@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 SOL_PACKET, PACKET_QDISC_BYPASS = 263, 20
-IP_TRANSPARENT, IPV6_TRANSPARENT = 19, 75
+IP_TRANSPARENT = 19
 MAP_32BIT = 0x40
 SOCKETCALL = bytes.fromhex("53 b866000000 bb01000000 89f9 cd80 5b c3")
 """For x86-64: ``int 0x80`` with socketcall(SYS_SOCKET, first argument)."""
@@ -68,6 +68,14 @@ def open_socket(family: int) -> None:
     os.close(result)
 
 
+def set_option(level: int, option: int, value: int) -> None:
+    """On a raw socket; asks the kernel itself, so that the numbers may have more bits than it takes."""
+    number = {"x86_64": 54, "aarch64": 208}[os.uname().machine]
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as raw:
+        given = ctypes.byref(ctypes.c_int(value))
+        _check(libc.syscall(number, raw.fileno(), ctypes.c_ulong(level), ctypes.c_ulong(option), given, 4))
+
+
 def open_socket_32(family: int) -> None:
     """Asks as a 32-bit program does, with the family in memory: any process may, if the kernel runs such programs."""
     if child := os.fork():
@@ -116,7 +124,10 @@ def _check(result: int) -> None:
 
 METHODS = {
     method.__name__: method
-    for method in (capabilities, packet, direct, flood, open_socket, open_socket_32, stack, datagram, foreign)
+    for method in (
+        *(capabilities, open_socket, open_socket_32, set_option),
+        *(packet, direct, flood, stack, datagram, foreign),
+    )
 }
 
 

@@ -60,6 +60,7 @@ def test_a_container_of_the_hosts_network_gets_the_vms_instead(namespaces: list[
 
 
 ALLOW = "SCMP_ACT_ALLOW"
+SOL_PACKET = 263
 COMPARISONS = {"NE": operator.ne, "EQ": operator.eq, "LT": operator.lt, "GT": operator.gt}
 
 
@@ -110,6 +111,23 @@ def allowed(conditions: list[dict[str, Any]], argument: int) -> bool:
         else COMPARISONS[operation](argument, one["value"])
         for one in conditions
     )
+
+
+def test_no_raw_frame_says_where_a_checksum_is_put() -> None:
+    general = {"names": ["read", "setsockopt", "socket"], "action": ALLOW}
+    rules = without_frame_sockets({"syscalls": [general]})["syscalls"]
+    assert without_frame_sockets({"syscalls": rules})["syscalls"] == rules
+    conditions = [rule["args"][0] for rule in rules if rule["names"] == ["setsockopt"]]
+    by_level, by_option = ([one for one in conditions if one["index"] == index] for index in (1, 2))
+
+    def passes(level: int, option: int) -> bool:
+        return allowed(by_level, level) or allowed(by_option, option)
+
+    assert {(level, one) for level in range(512) for one in range(25) if not passes(level, one)} == {
+        (SOL_PACKET, 15),
+        (SOL_PACKET, 24),
+    }
+    assert not any(passes(SOL_PACKET + high, 15 + high) for high in (1 << 32, 3 << 40))
 
 
 def test_what_a_rule_says_of_other_arguments_stays() -> None:

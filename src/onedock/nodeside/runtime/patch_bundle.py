@@ -31,6 +31,10 @@ _NO_FAMILIES = frozenset({40, 44})
 """AF_VSOCK, which reaches the hypervisor below the node, and AF_XDP, which sends frames past every filter of the VM's
 namespace."""
 _FAMILY_BITS = 6
+_SOL_PACKET, _LEVEL_BITS = 263, 9
+_NO_OPTIONS, _OPTION_BITS = frozenset({15, 24}), 5
+"""PACKET_VNET_HDR and PACKET_VNET_HDR_SZ: with these, a raw frame says where in itself a checksum is still to be put.
+That may be over an address, and is done on the way to the wire: after the node's filters."""
 _NEVER = frozenset({"socketcall", "io_uring_setup", "io_uring_enter", "io_uring_register"})
 """They have the family in memory, where no filter sees it: ``socketcall``, of 32-bit programs, and io_uring, which
 newer engines refuse too."""
@@ -99,6 +103,9 @@ def without_frame_sockets(profile: dict[str, Any]) -> dict[str, Any]:
         if rule.get("action") == _ALLOW and "socket" in names:
             rules += _socket_rules(rule.get("args") or [])
             names = [name for name in names if name != "socket"]
+        if rule.get("action") == _ALLOW and "setsockopt" in names and not rule.get("args"):
+            rules += _option_rules()
+            names = [name for name in names if name != "setsockopt"]
         if names := [name for name in names if name not in _NEVER]:
             rules.append({**rule, "names": names})
     lets_sockets_pass = any(rule["action"] == _ALLOW and "socket" in rule["names"] for rule in rules)
@@ -121,10 +128,13 @@ def _socket_rules(conditions: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return [{**rule, "args": conditions}]
     refused = {family for family in range(1 << _FAMILY_BITS) if not passes(family)} | _NO_FAMILIES
     others = [one for one in conditions if one.get("index") != 0]
-    return [
-        {**rule, "args": [{"index": 0, "op": "SCMP_CMP_MASKED_EQ", "value": mask, "valueTwo": wanted}, *others]}
-        for mask, wanted in _all_but(refused)
-    ]
+    return [{**rule, "args": [one, *others]} for one in _all_but(refused, 0, _FAMILY_BITS)]
+
+
+def _option_rules() -> list[dict[str, Any]]:
+    """Rules that let ``setsockopt`` pass but for these options: by its level, or by its option."""
+    conditions = [*_all_but({_SOL_PACKET}, 1, _LEVEL_BITS), *_all_but(_NO_OPTIONS, 2, _OPTION_BITS)]
+    return [{"names": ["setsockopt"], "action": _ALLOW, "args": [one]} for one in conditions]
 
 
 def _holds(condition: dict[str, Any], family: int) -> bool:
@@ -135,14 +145,14 @@ def _holds(condition: dict[str, Any], family: int) -> bool:
     return compare is None or bool(compare(family, value))
 
 
-def _all_but(refused: Set[int], mask: int = 0, wanted: int = 0) -> Iterator[tuple[int, int]]:
-    """Masks and what they must leave of a family, for all families but these: the fewest by halves."""
-    if not any(family & mask == wanted for family in refused):
-        yield mask, wanted
-    elif bit := (1 << _FAMILY_BITS) - 1 - mask:
+def _all_but(refused: Set[int], index: int, bits: int, mask: int = 0, wanted: int = 0) -> Iterator[dict[str, Any]]:
+    """Conditions on an argument of so many bits, one of which holds for all values but these: the fewest by halves."""
+    if not any(value & mask == wanted for value in refused):
+        yield {"index": index, "op": "SCMP_CMP_MASKED_EQ", "value": mask, "valueTwo": wanted}
+    elif bit := (1 << bits) - 1 - mask:
         half = (bit + 1) >> 1
-        yield from _all_but(refused, mask | half, wanted)
-        yield from _all_but(refused, mask | half, wanted | half)
+        yield from _all_but(refused, index, bits, mask | half, wanted)
+        yield from _all_but(refused, index, bits, mask | half, wanted | half)
 
 
 def bound_namespace(bindings: str, container: str) -> str:
