@@ -28,12 +28,12 @@ class Inotify:
         self._tell = tell
         self._loop = asyncio.get_running_loop()
         self._descriptor = _checked(_libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
-        self._names: dict[int, str] = {}
+        self._watched: dict[int, tuple[str, bytes]] = {}
         self._loop.add_reader(self._descriptor, self._read)
 
-    def watch_entries(self, directory: Path, name: str) -> None:
-        """Tell ``name`` when something new is in the directory. OSError: it cannot be watched."""
-        self._add(directory, _IN_CREATE | _IN_MOVED_TO, name)
+    def watch_entry(self, file: Path, name: str) -> None:
+        """Tell ``name`` when its directory gets a new file of this name. OSError: it cannot be watched."""
+        self._add(file.parent, _IN_CREATE | _IN_MOVED_TO, name, file.name)
 
     def watch_writes(self, file: Path, name: str) -> None:
         """Tell ``name`` when somebody has written the file. OSError: it cannot be watched."""
@@ -41,8 +41,8 @@ class Inotify:
 
     def forget(self, name: str) -> None:
         """Watch nothing under this name any more."""
-        for watch in [one for one, known in self._names.items() if known == name]:
-            del self._names[watch]
+        for watch in [one for one, (known, _) in self._watched.items() if known == name]:
+            del self._watched[watch]
             _libc.inotify_rm_watch(self._descriptor, watch)  # fails when what was watched is gone
 
     def close(self) -> None:
@@ -50,10 +50,10 @@ class Inotify:
         self._loop.remove_reader(self._descriptor)
         os.close(self._descriptor)
 
-    def _add(self, path: Path, what: int, name: str) -> None:
+    def _add(self, path: Path, what: int, name: str, entry: str = "") -> None:
         # The same path twice is one watch.
         watch = _checked(_libc.inotify_add_watch(self._descriptor, os.fsencode(path), what | _IN_DONT_FOLLOW))
-        self._names[watch] = name
+        self._watched[watch] = name, os.fsencode(entry)
 
     def _read(self) -> None:
         told: dict[str, None] = {}
@@ -62,11 +62,15 @@ class Inotify:
             offset = 0
             while offset + _EVENT.size <= len(events):
                 watch, what, _, length = _EVENT.unpack_from(events, offset)
-                offset += _EVENT.size + length
+                offset += _EVENT.size
+                entry = events[offset : offset + length].rstrip(b"\0")  # empty for what is watched itself
+                offset += length
                 if what & _IN_Q_OVERFLOW:
-                    told.update(dict.fromkeys(self._names.values()))
-                name = self._names.pop(watch, None) if what & _IN_IGNORED else self._names.get(watch)
-                if name is not None:
+                    told.update((name, None) for name, _ in self._watched.values())
+                name, wanted = self._watched.get(watch, ("", b""))
+                if what & _IN_IGNORED:
+                    self._watched.pop(watch, None)
+                if name and entry == wanted:
                     told[name] = None
         for name in told:
             self._tell(name)

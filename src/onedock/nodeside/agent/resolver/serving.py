@@ -121,7 +121,8 @@ class NameServing:
         try:
             if self._inotify is None:
                 self._inotify = Inotify(lambda name: self._write(ContainerId(name)))
-            self._inotify.watch_entries(place, container)
+            # Engine 20.10 writes this file anew, later ones put another in its place. It is the last that they write.
+            self._inotify.watch_entry(place / files.HASH, container)
             self._inotify.watch_writes(place / files.HASH, container)
         except FileNotFoundError:
             return ""
