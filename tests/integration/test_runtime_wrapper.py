@@ -187,6 +187,7 @@ def test_every_other_command_goes_straight_to_runc(tmp_path: Path) -> None:
         return subprocess.run([str(RUNTIME), *arguments], check=False, capture_output=True, text=True)
 
     assert run("--version").stdout.startswith("runc version")
+    tmp_path.joinpath("create").mkdir()
     root = ["--onedock-runtime-dir=/nowhere", "--root", str(tmp_path / "create")]
     listed = run(*root, "list", "--format", "json")
     assert (listed.returncode, json.loads(listed.stdout)) == (0, None)
