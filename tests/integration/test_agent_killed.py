@@ -125,6 +125,24 @@ async def test_it_is_removed_before_it_is_made(agent: PrivateAgent) -> None:
     assert list(Store(agent.state_dir / "vms")) == []
 
 
+async def test_a_device_that_was_half_plugged_in_leaves_with_the_vm(agent: PrivateAgent) -> None:
+    agent.run(["ip", "link", "add", "odt-br0", "type", "bridge"])
+    before, after = (Network(A, (nic(A, phydev=name),)) for name in ("odt-p0", "odt-p1"))
+    neighbour = Network(B, (nic(B, phydev="odt-p0"),))
+    await ask(agent, before, neighbour)
+    agent.kill()
+    store = Store(agent.state_dir / "vms")
+    store.keep_network(after)
+    store.begin_removal(A)
+    agent.run(["ip", "link", "set", "odt-p0", "nomaster"])
+    agent.run(["ip", "link", "set", "odt-p1", "master", "odt-br0"])
+    agent.start()
+    wanted = {"odt-br0": None, f"one-{B}-0": "odt-br0", "odt-p0": "odt-br0", "odt-p1": None}
+    await eventually(lambda: masters(agent) == wanted, what="the neighbour has its network, and no other")
+    async with connected(agent):
+        await eventually(lambda: [one.superseded for one in Store(agent.state_dir / "vms")] == [()], what="made")
+
+
 async def test_a_refused_network_is_followed_by_a_good_one(agent: PrivateAgent) -> None:
     agent.run(["ip", "link", "add", "odt-br0", "type", "bridge"])
     first, refused, last = (Network(A, (nic(A, phydev=name),)) for name in ("odt-p0", "odt-none", "odt-p1"))
