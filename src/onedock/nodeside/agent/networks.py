@@ -1,17 +1,13 @@
 """The networks of a node's VMs: memory, kernel and bindings, one operation at a time per VM and bridge."""
 
 import asyncio
-import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import ParamSpec, TypeVar
 
 import structlog
 
 from onedock.nodeside.agent import namespaces, netlink
+from onedock.nodeside.agent.bindings import Bindings
 from onedock.nodeside.agent.describe import describe
 from onedock.nodeside.agent.dhcp.clients import DhcpClients
 from onedock.nodeside.agent.healing import lost, needs
@@ -22,12 +18,12 @@ from onedock.nodeside.agent.making import Made, Maker
 from onedock.nodeside.agent.neighbours import conflicts
 from onedock.nodeside.agent.neighbours.announce import announce
 from onedock.nodeside.agent.path import ways as path
-from onedock.nodeside.agent.resolver import asking
 from onedock.nodeside.agent.resolver.serving import NameServing
 from onedock.nodeside.agent.seen import Seen
 from onedock.nodeside.agent.shared import SharedLinks
-from onedock.nodeside.agent.store import Kept, Store, write_atomically
+from onedock.nodeside.agent.store import Kept, Store
 from onedock.nodeside.agent.validate import check_container, check_network, check_vm
+from onedock.nodeside.agent.workers import Workers
 from onedock.nodeside.heals import Cause
 from onedock.reconcilers.errors import NotFoundError, OnedockError, TerminalError, TransientError
 from onedock.reconcilers.model import ContainerId, Network, Nic, ObservedNetwork, VmId, namespace_name
@@ -35,12 +31,6 @@ from onedock.reconcilers.path import VmPath
 
 log = structlog.get_logger()
 
-P = ParamSpec("P")
-T = TypeVar("T")
-
-_THREADS = 8
-_LOOKERS = 2
-_WRITERS = 4
 _ANNOUNCEMENTS, _ANNOUNCEMENT_S = 3, 0.1
 """Number and distance, for a VM that came from another node: the first ones may be lost on the way."""
 
@@ -64,20 +54,14 @@ class NodeNetworks:
         ``engine_root`` is the engine's data directory, in which it has the resolv.conf of each container; ``socket`` is
         where onedock-runtime asks for these files.
         """
-        runtime_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._store = store
-        self._runtime_dir = runtime_dir
+        self._bindings = Bindings(runtime_dir)
         self._vms = NamedLocks()
         self._bridges = NamedLocks()
-        # Threads that wander between namespaces: nothing else may run in them.
-        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="netns")
-        self._disk = ThreadPoolExecutor(_WRITERS, thread_name_prefix="disk")
-        self._flushing = ThreadPoolExecutor(1, thread_name_prefix="flush")
-        # These take their time to look: nobody who plugs waits for them.
-        self._lookers = ThreadPoolExecutor(_LOOKERS, thread_name_prefix="path")
-        self._shared = SharedLinks(store, self._threads)
+        self._workers = Workers()
+        self._shared = SharedLinks(store, self._workers.wanderers)
         self._lease_wait_s = lease_wait_s
-        self._dhcp = DhcpClients(leases_dir, self._threads, self._lease_changed)
+        self._dhcp = DhcpClients(leases_dir, self._workers.wanderers, self._lease_changed)
         self._refreshing: set[asyncio.Task[None]] = set()
         self._names = NameServing(engine_root, runtime_dir, socket)
         self.healer = Healer(self._heal)
@@ -91,7 +75,7 @@ class NodeNetworks:
         removed to the end.
         """
         containers = {one: kept.network.vm for kept in self._store if not kept.removing for one in kept.containers}
-        for vm in await self._in_thread(lost.put_names_back, containers):
+        for vm in await self._workers.in_namespaces(lost.put_names_back, containers):
             log.warning("namespace of a running container has its name again", vm=vm)
         await asyncio.gather(*(self._restore(kept) for kept in self._store))
 
@@ -100,7 +84,7 @@ class NodeNetworks:
         if not kept.removing:
             try:
                 for container in kept.containers:
-                    self._write_binding(vm, container)
+                    self._bindings.write(vm, container)
             except OSError as error:
                 log.error("binding cannot be written", vm=vm, error=str(error))
             await self.healer.look(vm, Cause.START)
@@ -115,7 +99,7 @@ class NodeNetworks:
         check_vm(vm)
         kept = self._store.get(vm)
         known = kept.network if kept else None
-        seen = await self._in_thread(netlink.observe, vm, known)
+        seen = await self._workers.in_namespaces(netlink.observe, vm, known)
         return self._described(vm, seen)
 
     async def ensure(self, network: Network) -> ObservedNetwork:
@@ -130,7 +114,7 @@ class NodeNetworks:
         # Once a container is there, nobody who asks for a change waits for a server outside.
         new = kept is not None and not kept.containers
         if new and await self._dhcp.first_leases(network, self._lease_wait_s):
-            made = replace(made, network=None, seen=await self._in_thread(netlink.observe, vm, network))
+            made = replace(made, network=None, seen=await self._workers.in_namespaces(netlink.observe, vm, network))
         found = self._described(vm, made.seen, made.network)
         if found is None:
             raise TransientError(f"namespace of VM {vm} vanished while it was made; try again")
@@ -143,8 +127,8 @@ class NodeNetworks:
         async with self._vms.hold([str(vm)]):
             if not namespaces.exists(namespace_name(vm)):
                 raise NotFoundError(f"VM {vm} has no network namespace on this node; make its network first")
-            await self._on_disk(self._store.keep_container, vm, container)
-            self._write_binding(vm, container)
+            await self._workers.on_disk(self._store.keep_container, vm, container)
+            self._bindings.write(vm, container)
             self._serve_names(vm)
 
     def follow_engine(self, container: ContainerId) -> None:
@@ -161,7 +145,7 @@ class NodeNetworks:
                 kept = self._store.get(vm)
                 if kept is None or not namespaces.exists(namespace_name(vm)):
                     raise NotFoundError(f"VM {vm} has no network namespace on this node; make its network first")
-                await self._in_thread(announce, vm, self._dhcp.with_leases(kept.network).nics)
+                await self._workers.in_namespaces(announce, vm, self._dhcp.with_leases(kept.network).nics)
 
     async def remove(self, vm: VmId) -> None:
         """Remove bindings, links, namespace, unused bridges of ours and the memory; absent is success."""
@@ -175,9 +159,7 @@ class NodeNetworks:
         kept = self._store.get(vm)
         if kept is None:
             raise NotFoundError(f"VM {vm} has no network on this node")
-        found = await asyncio.get_running_loop().run_in_executor(
-            self._lookers, partial(path.read, kept.network, probe=probe)
-        )
+        found = await self._workers.at_leisure(path.read, kept.network, probe=probe)
         nics = tuple(self._dhcp.on_path(vm, one) for one in found.nics)
         return replace(found, nics=nics, resolver=self._names.state(vm))
 
@@ -194,29 +176,26 @@ class NodeNetworks:
         await self._dhcp.close()
         await asyncio.gather(*self._refreshing)
         await self.healer.close()
-        for threads in (self._threads, self._lookers, self._disk, self._flushing):
-            await asyncio.to_thread(threads.shutdown)
+        await self._workers.close()
         await asyncio.to_thread(self._maker.close)
         await self._watch.close()
         self._names.close()
 
     async def _remove(self, vm: VmId) -> None:
         earlier = await self._earlier(vm)
-        await self._on_disk(self._store.begin_removal, vm)
+        await self._workers.on_disk(self._store.begin_removal, vm)
         self.healer.forget(vm)
         self._watch.forget(vm)
         self._names.forget(vm)
         kept = self._store.get(vm)
-        for container in kept.containers if kept else ():
-            (self._runtime_dir / container).unlink(missing_ok=True)
-            asking.forget(self._runtime_dir, container)
+        self._bindings.remove(kept.containers if kept else ())
         await self._dhcp.leave(Network(vm))
         # The links go without the bridges' locks: each waits for the kernel, and many may wait together.
-        await self._in_thread(netlink.remove, vm, earlier)
+        await self._workers.in_namespaces(netlink.remove, vm, earlier)
         async with self._bridges.hold(needs.bridges(earlier)):
             await self._shared.release_vlans(Network(vm), earlier)
             await self._shared.leave(needs.bridges(earlier), earlier)
-            if (heir := await self._on_disk(self._store.hand_on, vm)) is not None:
+            if (heir := await self._workers.on_disk(self._store.hand_on, vm)) is not None:
                 self.healer.mark(heir, Cause.RETRY)
         self._store.forget(vm)
 
@@ -224,15 +203,11 @@ class NodeNetworks:
         """Raise the NICs without those addresses and ask for them. TerminalError: taken; all is as before then."""
         vm, kept = network.vm, self._store.get(network.vm)
         await self._make(conflicts.without(network, asking))
-        taken = await self._in_thread(conflicts.ask, vm, asking)
+        taken = await self._workers.in_namespaces(conflicts.ask, vm, asking)
         if not taken:
             return
         await (self._make(kept.network) if kept else self._remove(vm))
-        first = taken[0]
-        raise TerminalError(
-            f"address {first.address} of NIC {first.nic} is taken by {first.mac};"
-            " find who has that MAC on the network, or hold the address in the virtual network (onevnet hold)"
-        )
+        raise TerminalError(taken[0].reason)
 
     async def _heal(self, vm: VmId) -> tuple[str, ...]:
         """Make the remembered network so again. Returns what had to be done, in words."""
@@ -251,16 +226,16 @@ class NodeNetworks:
                 # It may have followed another one while the bridges were waited for.
                 network, earlier = network if asked else known.network, known.earlier
             # Kept first: what is half made when the agent dies is known, and can be removed.
-            kept = await self._on_disk(self._store.keep_network, network)
+            kept = await self._workers.on_disk(self._store.keep_network, network)
             if kept is not known:
-                flushed = self._flushing.submit(self._store.flush, vm)
+                flushed = self._workers.flush(self._store.flush, vm)
                 if needs.switch_ports(network):
                     # Open vSwitch's ports outlast the node's power; so must what tells whose they are.
                     await asyncio.wrap_future(flushed)
             self._watch.depend(vm, network)
             await self._dhcp.leave(network)
             try:
-                made = await self._in_thread(self._maker.make, self._dhcp.with_leases(network), earlier)
+                made = await self._workers.in_namespaces(self._maker.make, self._dhcp.with_leases(network), earlier)
             except TerminalError:
                 if known is None and not namespaces.exists(namespace_name(vm)):
                     # Refused before anything was made: nobody would remove it.
@@ -274,7 +249,7 @@ class NodeNetworks:
             await self._shared.release_vlans(network, earlier)
             await self._shared.leave(needs.bridges(earlier) - needs.bridges(network), earlier)
             if kept.superseded:
-                await self._on_disk(self._store.made, vm)
+                await self._workers.on_disk(self._store.made, vm)
         await self._dhcp.serve(network)
         self._serve_names(vm)
         return made
@@ -284,7 +259,7 @@ class NodeNetworks:
             self._names.serve(vm, kept.containers, self._dhcp.names(kept.network))
 
     async def _lead(self, network: Network, earlier: Network) -> None:
-        for other in await self._on_disk(self._store.follow, network, earlier):
+        for other in await self._workers.on_disk(self._store.follow, network, earlier):
             self._watch.depend(other.vm, other)
             log.info("way out of a shared bridge is changed for this VM as well", vm=other.vm, by=network.vm)
 
@@ -318,17 +293,5 @@ class NodeNetworks:
             return kept.earlier
         if not namespaces.exists(namespace_name(vm)):
             return Network(vm)
-        found = describe(vm, await self._in_thread(netlink.observe, vm, None), None, ())
+        found = describe(vm, await self._workers.in_namespaces(netlink.observe, vm, None), None, ())
         return Network(vm, tuple(one.nic for one in found.nics) if found else ())
-
-    def _write_binding(self, vm: VmId, container: ContainerId) -> None:
-        namespace = namespaces.path(namespace_name(vm))
-        write_atomically(self._runtime_dir / container, os.fsencode(namespace))
-
-    async def _on_disk(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        call = partial(function, *args, **kwargs)
-        return await asyncio.get_running_loop().run_in_executor(self._disk, call)
-
-    async def _in_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        call = partial(function, *args, **kwargs)
-        return await asyncio.get_running_loop().run_in_executor(self._threads, call)

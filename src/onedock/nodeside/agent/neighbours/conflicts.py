@@ -41,6 +41,14 @@ class Taken:
     mac: str
     """Of who has it."""
 
+    @property
+    def reason(self) -> str:
+        """Why the NIC does not get it."""
+        return (
+            f"address {self.address} of NIC {self.nic} is taken by {self.mac};"
+            " find who has that MAC on the network, or hold the address in the virtual network (onevnet hold)"
+        )
+
 
 def unproven(network: Network, earlier: Network) -> tuple[Nic, ...]:
     """The NICs that have to ask before they get addresses, each with those addresses only."""
