@@ -88,9 +88,13 @@ class World:
             case steps.SetMtu(name, mtu):
                 self.inner[name] = replace(self.inner[name], mtu=mtu)
             case steps.RemoveAddress(name, address):
-                rest = [one for one in self.inner[name].addresses if one != address]
-                assert len(rest) == len(self.inner[name].addresses) - 1
-                self.inner[name] = replace(self.inner[name], addresses=tuple(rest))
+                link = self.inner[name]
+                rest = [one for one in link.addresses if one != address]
+                assert len(rest) == len(link.addresses) - 1
+                # The next one of an IPv4 subnet is made its first, and gets the route to it.
+                same = [one for one in link.addresses if ":" not in one and _subnet(one) == _subnet(address)]
+                promoted = {_subnet(address)} if link.up and same[1:] and same[0] == address else set()
+                self.inner[name] = replace(link, addresses=tuple(rest), connected=link.connected | promoted)
                 self._forget_subnets(name)
             case steps.AddAddress(name, address):
                 assert address not in self.inner[name].addresses

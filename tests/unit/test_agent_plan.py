@@ -26,6 +26,7 @@ from onedock.nodeside.agent.seen import (
     vm_alias,
     vm_group,
 )
+from onedock.nodeside.agent.steps.words import in_words
 from onedock.nodeside.agent.validate import InvalidRequestError, check_container, check_network
 from onedock.reconcilers.errors import TerminalError
 from onedock.reconcilers.model import Network, Nic, VmId
@@ -317,6 +318,23 @@ def test_nics_do_not_share_names_and_devices_are_in_one_bridge() -> None:
         check_network(Network(VmId(2**30)))
     with pytest.raises(InvalidRequestError, match="no container id"):
         check_container("../../" + "a" * 58)
+
+
+@pytest.mark.parametrize(
+    ("have", "want", "changes"),
+    [
+        (("10.0.0.1/24", "fd::1/64"), ("10.0.0.2/24", "fd::2/64"), "+10.0.0.2/24 +fd::2/64 -10.0.0.1/24 -fd::1/64"),
+        (("10.0.0.1/24", "10.0.0.2/24", "10.0.0.3/24"), ("10.0.0.1/24", "10.0.0.3/24"), "-10.0.0.2/24"),
+        (("10.0.0.1/24", "10.0.0.2/24"), ("10.0.0.2/24", "10.0.0.1/24"), "-10.0.0.1/24 +10.0.0.1/24"),
+        (("10.0.0.1/24",), ("10.0.0.2/24", "10.0.0.1/24"), "-10.0.0.1/24 +10.0.0.2/24 +10.0.0.1/24"),
+        (("fd00::1/64", "10.0.0.1/24"), ("fd00::1/48",), "-fd00::1/64 +fd00::1/48 -10.0.0.1/24"),
+    ],
+)  # fmt: skip
+def test_new_addresses_come_before_old_ones_go(have: tuple[str, ...], want: tuple[str, ...], changes: str) -> None:
+    """With its last IPv4 address, a NIC would lose its routes; a subnet's addresses keep their order."""
+    planned = plan_addresses(replace(NIC, addresses=want), InnerLink("eth0", 7, addresses=have), None)
+    said = " ".join(map(in_words, planned))
+    assert said.replace("add address eth0 ", "+").replace("remove address eth0 ", "-") == changes
 
 
 BESIDE = replace(NIC, index=1, name="eth1", host_name=f"one-{VM}-1", gateways=())

@@ -75,6 +75,7 @@ class Kernel:
         """What is there now of what ``known`` and ``earlier`` name."""
         seen = replace(reading.read(self.outside, self._inside, known, earlier), rules=self._rules())
         self._indices = {(False, name): link.index for name, link in seen.host.items()}
+        self._indices |= {(True, link.name): link.index for link in seen.inner}
         return seen
 
     def _rules(self) -> dict[Scope, str]:

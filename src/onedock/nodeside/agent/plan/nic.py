@@ -1,6 +1,7 @@
 """Both sides of a NIC, and its addresses."""
 
 from collections.abc import Iterator
+from itertools import takewhile
 
 from onedock.nodeside.agent.parsed import ip_interface
 from onedock.nodeside.agent.plan.methods import NEW
@@ -77,19 +78,26 @@ def _plan_host_side(vm: VmId, nic: Nic, host: HostLink) -> Iterator[Step]:
 def plan_addresses(nic: Nic, inner: InnerLink, former: Nic | None) -> Iterator[Step]:
     """Addresses of one IPv4 subnet keep their order: the first is the source of what the VM sends.
 
-    So from the first difference within a subnet on, everything is taken away and added again. Where the guest is left
-    to itself, what is neither wanted nor was by the ``former`` NIC is its own.
+    What is new comes before what is old goes: a NIC loses its IPv4 routes with its last address. Only what has to
+    change its place, or its prefix, is taken away before. Where the guest is left to itself, what is neither wanted nor
+    was by the ``former`` NIC is its own.
     """
     all_wanted = tuple(dict.fromkeys(map(canonical_address, nic.addresses)))
     ours = {*all_wanted, *map(canonical_address, former.addresses if former is not None else ())}
     want = _by_subnet(all_wanted)
     have = _by_subnet(tuple(one for one in inner.addresses if one in ours or not is_guests(nic, one)))
-    for subnet, addresses in have.items():
-        for address in addresses[_common(addresses, want.get(subnet, ())) :]:
+    keep = {one for subnet, addresses in have.items() for one in _in_place(addresses, want.get(subnet, ()))}
+    add = [one for addresses in want.values() for one in addresses if one not in keep]
+    remove = [one for addresses in have.values() for one in addresses if one not in keep]
+    again = {ip_interface(one).ip for one in add}
+    for address in remove:
+        if ip_interface(address).ip in again:
             yield RemoveAddress(nic.name, address)
-    for subnet, addresses in want.items():
-        for address in addresses[_common(have.get(subnet, ()), addresses) :]:
-            yield AddAddress(nic.name, address)
+    for address in add:
+        yield AddAddress(nic.name, address)
+    for address in remove:
+        if ip_interface(address).ip not in again:
+            yield RemoveAddress(nic.name, address)
 
 
 def is_guests(nic: Nic, address: str) -> bool:
@@ -107,11 +115,7 @@ def _by_subnet(addresses: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
     return groups
 
 
-def _common(left: tuple[str, ...], right: tuple[str, ...]) -> int:
-    """Length of the common beginning."""
-    length = 0
-    for one, other in zip(left, right, strict=False):
-        if one != other:
-            break
-        length += 1
-    return length
+def _in_place(have: tuple[str, ...], want: tuple[str, ...]) -> tuple[str, ...]:
+    """The longest beginning of what is wanted that is there in this order, whatever is in between and goes."""
+    rest = iter(have)
+    return tuple(takewhile(lambda one: one in rest, want))

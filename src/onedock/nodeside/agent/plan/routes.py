@@ -65,6 +65,9 @@ def _plan_connected(nic: Nic, inner: InnerLink, former: Nic | None) -> Iterator[
     gone = {step.address for step in changes if isinstance(step, RemoveAddress)}
     # A further IPv4 address of a subnet makes no route, a further IPv6 address does.
     made = {_network(step.address) for step in changes if isinstance(step, AddAddress) and ":" in step.address}
+    firsts = {_network(address): address for address in reversed(inner.addresses) if ":" not in address}
+    # When the first IPv4 address of a subnet goes, the next one gets its place and a route.
+    made |= {subnet for subnet, first in firsts.items() if first in gone}
     missing: dict[str, str | None] = {}
     for address in inner.addresses:
         parsed = ip_interface(address)
