@@ -174,8 +174,10 @@ async def test_each_advertised_address_answers_by_its_own_nic(agent: PrivateAgen
         return len(given()) == 2
 
     await client.ensure(wanted)
+    healed = (await client.heals()).counts
     await eventually(heard, what="both have an address by the router")
     await eventually(all_rules, what="both are routed by their sources")
+    assert (await client.heals()).counts == healed, "nobody broke anything"
     await check_each_answers_by_itself(agent, given(), "fd99::1")
     assert (seen := await client.observe(VM)) is not None
     assert seen.provides(wanted)
