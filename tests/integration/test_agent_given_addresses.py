@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from tests.support.agent import PrivateAgent
+from tests.support.by_source import rules, sent, tables
 from tests.support.dhcp_server import DhcpServer
 from tests.support.plumbing import NEEDS_ROOT, bare_node, connected, ping
 from tests.support.router import advertise
@@ -70,25 +71,6 @@ def addresses(agent: PrivateAgent, index: int = 0, *, family: int = 4) -> list[s
     return [one["local"] for part in shown if part.get("ifname") == f"eth{index}" for one in part["addr_info"] if one]
 
 
-def rules(agent: PrivateAgent) -> list[tuple[str, str]]:
-    """(source, table) of everything but what each namespace is born with."""
-    shown = [*agent.ip("rule", netns=f"one-{VM}"), *agent.ip("-6", "rule", netns=f"one-{VM}")]
-    return sorted((one["src"], one["table"]) for one in shown if one["table"] not in {"local", "main", "default"})
-
-
-def tables(agent: PrivateAgent) -> list[str]:
-    """Routes of all NICs' own tables."""
-    shown = [*agent.ip("route", "show", "table", "all", netns=f"one-{VM}")]
-    shown += agent.ip("-6", "route", "show", "table", "all", netns=f"one-{VM}")
-    found = (one for one in shown if str(one.get("table", "main")).isdecimal())
-    return sorted(f"{one['table']} {one['dst']} {one.get('gateway', '')} {one['dev']}" for one in found)
-
-
-def sent(agent: PrivateAgent, index: int) -> int:
-    shown = agent.ip("-s", "link", "show", "dev", f"eth{index}", netns=f"one-{VM}")
-    return int(shown[0]["stats64"]["tx"]["packets"])
-
-
 def answers(agent: PrivateAgent, target: str) -> bool:
     """Whether it answers the node's own namespace."""
     return "1 packets received" in agent.run(["sh", "-c", f"busybox ping -c 1 -W 1 {target} || true"])
@@ -97,10 +79,10 @@ def answers(agent: PrivateAgent, target: str) -> bool:
 async def check_each_answers_by_itself(agent: PrivateAgent, found: dict[int, str], far: str) -> None:
     for index, address in found.items():
         await eventually(partial(answers, agent, address), what=f"{address} answers")
-        before = sent(agent, index)
+        before = sent(agent, VM, f"eth{index}")
         for _ in range(3):
             assert answers(agent, address), "an answer by another NIC does not pass that one's filter"
-        assert sent(agent, index) - before >= 3
+        assert sent(agent, VM, f"eth{index}") - before >= 3
         await eventually(partial(ping, agent, VM, far, source=address), what=f"{far} answers {address}")
 
 
@@ -118,8 +100,8 @@ async def test_each_leased_address_answers_by_its_own_nic(
         found = await leased(agent, 0, 1)
         await check_each_answers_by_itself(agent, found, "10.99.0.1")
         assert answers(agent, "10.5.0.77")
-        assert rules(agent) == sorted([(found[0], "1000"), (found[1], "1001"), ("10.5.0.77", "1002")])
-        assert tables(agent) == [
+        assert rules(agent, VM) == sorted([(found[0], "1000"), (found[1], "1001"), ("10.5.0.77", "1002")])
+        assert tables(agent, VM) == [
             "1000 10.5.0.0/24  eth0", "1000 default 10.5.0.1 eth0",
             "1001 10.5.0.0/24  eth1", "1001 default 10.5.0.1 eth1",
             "1002 10.5.0.0/24  eth2",
@@ -128,18 +110,19 @@ async def test_each_leased_address_answers_by_its_own_nic(
         assert seen.provides(wanted)
 
         agent.run(["ip", "rule", "del", "from", found[1]], netns=f"one-{VM}")
-        await eventually(lambda: (found[1], "1001") in rules(agent), what="what is broken is put back")
+        await eventually(lambda: (found[1], "1001") in rules(agent, VM), what="what is broken is put back")
 
         await client.ensure(Network(VM, wanted.nics[:1]))
-        assert (rules(agent), tables(agent)) == ([], [])
+        assert (rules(agent, VM), tables(agent, VM)) == ([], [])
 
 
 async def test_what_a_lease_gave_goes_with_it(agent: PrivateAgent, client: AgentClient, tmp_path: Path) -> None:
     with DhcpServer(tmp_path / "dhcp", netns=agent.netns, link=BRIDGE, seconds=6, more="min_lease 5"):
         await client.ensure(Network(VM, (by_dhcp(), nic(1, addresses=("10.5.0.77/24",)))))
         found = await leased(agent, 0)
-        assert rules(agent) == sorted([(found[0], "1000"), ("10.5.0.77", "1001")])
-    await eventually(lambda: (rules(agent), tables(agent)) == ([], []), within=12, what="the lease's end")
+        both = sorted([(found[0], "1000"), ("10.5.0.77", "1001")])
+        await eventually(lambda: rules(agent, VM) == both, what="it is routed by its source")
+    await eventually(lambda: (rules(agent, VM), tables(agent, VM)) == ([], []), within=20, what="the lease's end")
     assert addresses(agent) == []
 
 
@@ -153,9 +136,10 @@ async def test_gateways_that_cannot_be_do_not_cost_the_address(
         wanted = Network(VM, (by_dhcp(), nic(1, addresses=("10.5.0.77/24",))))
         await client.ensure(wanted)
         assert await leased(agent, 0) == {0: "10.5.0.20"}
+        way = "1000 10.70.0.0/16 10.5.0.1 eth0"
+        await eventually(lambda: way in tables(agent, VM), what="the route that can be is there")
         assert (seen := await client.observe(VM)) is not None
         assert seen.provides(wanted)
-        assert "1000 10.70.0.0/16 10.5.0.1 eth0" in tables(agent)
         assert answers(agent, "10.5.0.20")
 
 
@@ -166,7 +150,7 @@ async def test_each_advertised_address_answers_by_its_own_nic(agent: PrivateAgen
         return {index: found[0] for index in (0, 1) if (found := addresses(agent, index, family=6))}
 
     def all_rules() -> bool:
-        return rules(agent) == sorted([*((one, f"{1000 + index}") for index, one in given().items()),
+        return rules(agent, VM) == sorted([*((one, f"{1000 + index}") for index, one in given().items()),
                                        (f"{PREFIX}77", "1002")])  # fmt: skip
 
     def heard() -> bool:
@@ -183,11 +167,15 @@ async def test_each_advertised_address_answers_by_its_own_nic(agent: PrivateAgen
     assert seen.provides(wanted)
 
     advertise(agent, BRIDGE, PREFIX, lifetime=0)
-    await eventually(lambda: not [one for one in tables(agent) if "default" in one], what="no router, no route to it")
+    await eventually(
+        lambda: not [one for one in tables(agent, VM) if "default" in one], what="no router, no route to it"
+    )
     agent.run(["ip", "-6", "address", "flush", "dev", "eth1", "scope", "global"], netns=f"one-{VM}")
     await eventually(all_rules, what="the rule of the address that went has gone")
     await client.ensure(Network(VM, (replace(wanted.nics[0], method6=Method.STATIC), wanted.nics[2])))
-    await eventually(lambda: (rules(agent), tables(agent)) == ([], []), what="static, without what a router gave")
+    await eventually(
+        lambda: (rules(agent, VM), tables(agent, VM)) == ([], []), what="static, without what a router gave"
+    )
     assert addresses(agent, 0, family=6) == []
     await client.ensure(Network(VM, (by_router(),)))
 

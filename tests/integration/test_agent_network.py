@@ -3,16 +3,21 @@
 import asyncio
 import json
 import os
+import re
 import socket
 import subprocess
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+from tests.support import plumbing
 from tests.support.agent import PrivateAgent
+from tests.support.plumbing import address, ping
+from tests.support.waiting import eventually
 
 from onedock.nodeside.remote import AgentClient
 from onedock.reconcilers.errors import NotFoundError, TerminalError, TransientError
@@ -30,29 +35,9 @@ CONTAINER = ContainerId("c0ffee" + "0" * 58)
 
 
 def nic(vm: VmId, index: int = 0, **changes: Any) -> Nic:
-    made = Nic(
-        index=index,
-        name=f"eth{index}",
-        host_name=f"one-{vm}-{index}",
-        mac=f"02:00:0a:4d:{index:02x}:{vm % 250:02x}",
-        bridge="odt-br0",
-        addresses=(f"10.77.{index}.{vm % 250}/16",),
-        gateways=("10.77.255.254",) if index == 0 else (),
-    )
-    return replace(made, **changes)
-
-
-def address(vm: VmId, index: int = 0) -> str:
-    return nic(vm, index).addresses[0].split("/")[0]
-
-
-def ping(agent: PrivateAgent, vm: VmId, target: str, *, source: str | None = None) -> bool:
-    argv = ["busybox", "ping", "-c", "1", "-W", "2", *(["-I", source] if source else []), target]
-    try:
-        agent.run(argv, netns=f"one-{vm}")
-    except subprocess.CalledProcessError:
-        return False
-    return True
+    """One of a subnet that all share, the first with a gateway."""
+    gateways = ("10.77.255.254",) if index == 0 else ()
+    return plumbing.nic(vm, index, **{"addresses": (f"{address(vm, index)}/16",), "gateways": gateways, **changes})
 
 
 def delete_namespace() -> None:
@@ -160,7 +145,8 @@ async def test_any_damage_is_repaired(
     wanted = Network(A, (nic(A), nic(A, 1, mtu=1400, addresses=addresses, gateways=("fd00::ff",))))
     await client.ensure(wanted)
     await client.ensure(Network(B, (nic(B),)))
-    damage(agent)
+    with suppress(subprocess.CalledProcessError):  # healed before the second half of the damage
+        damage(agent)
 
     repaired = await client.ensure(wanted)
     await client.ensure(Network(B, (nic(B),)))  # a removed bridge is missing there too
@@ -247,7 +233,8 @@ async def test_a_killed_agent_harms_nothing_and_the_next_one_knows_all(agent: Pr
             await asyncio.to_thread(agent.start)
             traffic.send_signal(2)
             said = traffic.communicate()[0].decode()
-        assert ", 0% packet loss" in said
+        sent, received = map(int, re.findall(r"(\d+) packets", said))
+        assert received >= sent - 1, "the last one may be on its way"
         assert {name: link["ifindex"] for name, link in links(agent).items()} == indices
         assert binding.read_text() == "/run/netns/one-22010"
         assert await client.observe(A) == replace(made, containers=(CONTAINER,))
@@ -275,13 +262,18 @@ async def test_many_vms_at_once_share_one_bridge(agent: PrivateAgent, client: Ag
 async def test_a_new_owner_of_an_address_is_announced(agent: PrivateAgent, client: AgentClient) -> None:
     await client.ensure(Network(A, (nic(A),)))
     await client.ensure(Network(B, (nic(B),)))
-    assert ping(agent, A, address(B))
+
+    def answers() -> bool:
+        return ping(agent, A, address(B))
+
+    assert answers()
     for mac in ("02:00:00:00:00:77", "02:00:00:00:00:78"):
         await client.remove(B)
         await client.ensure(Network(B, (nic(B, mac=mac),)))
-        assert ping(agent, A, address(B)), "the neighbour learnt the new MAC without asking"
+        # It is told beside the answer; what it knew before would be good for 15 s and more.
+        await eventually(answers, what="the neighbour learns the new MAC without asking")
     await client.ensure(Network(B, (nic(B, mac="02:00:00:00:00:79"),)))
-    assert ping(agent, A, address(B)), "and that of a NIC which changed in place"
+    await eventually(answers, what="and that of a NIC which changed in place")
 
 
 async def test_conflicts_are_told_and_change_nothing(agent: PrivateAgent, client: AgentClient) -> None:

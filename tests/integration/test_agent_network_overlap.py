@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from tests.support.agent import PrivateAgent
+from tests.support.by_source import rules, sent, tables
 from tests.support.plumbing import NEEDS_ROOT, nic, ping
 from tests.support.waiting import eventually
 
@@ -47,25 +48,6 @@ ADDRESSES = {address.partition("/")[0]: one.name for one in WANTED.nics for addr
 NEIGHBOUR = Network(B, (nic(B, addresses=("10.77.0.99/16", "10.99.0.1/24", "2001:db8::99/64", "fd99::1/64")),))
 
 
-def rules(agent: PrivateAgent) -> list[tuple[str, str]]:
-    """(source, table) of everything but what each namespace is born with."""
-    shown = [*agent.ip("rule", netns=f"one-{A}"), *agent.ip("-6", "rule", netns=f"one-{A}")]
-    return sorted((one["src"], one["table"]) for one in shown if one["table"] not in {"local", "main", "default"})
-
-
-def tables(agent: PrivateAgent) -> list[str]:
-    """Routes of all NICs' own tables."""
-    shown = [*agent.ip("route", "show", "table", "all", netns=f"one-{A}")]
-    shown += agent.ip("-6", "route", "show", "table", "all", netns=f"one-{A}")
-    found = (one for one in shown if str(one.get("table", "main")).isdecimal())
-    return sorted(f"{one['table']} {one['dst']} {one.get('gateway', '')} {one['dev']}" for one in found)
-
-
-def sent(agent: PrivateAgent, link: str) -> int:
-    shown = agent.ip("-s", "link", "show", "dev", link, netns=f"one-{A}")
-    return int(shown[0]["stats64"]["tx"]["packets"])
-
-
 def answers_tcp(agent: PrivateAgent, address: str) -> bool:
     server = [f"--net=/run/netns/one-{A}", sys.executable, "-c", _ANSWER, address]
     with subprocess.Popen(["nsenter", *server], stdout=subprocess.PIPE, text=True) as answering:
@@ -85,11 +67,11 @@ async def test_each_address_answers_by_its_own_nic(agent: PrivateAgent, client: 
     await client.ensure(NEIGHBOUR)
     for address, link in ADDRESSES.items():
         await eventually(partial(ping, agent, B, address), what=f"{address} answers")
-        before = sent(agent, link)
+        before = sent(agent, A, link)
         assert ping(agent, B, address)
         assert answers_tcp(agent, address)
         # Others may say something of their own meanwhile, but an answer by them would not pass their filters.
-        assert sent(agent, link) - before >= 4, address
+        assert sent(agent, A, link) - before >= 4, address
         assert ping(agent, A, "10.77.0.99" if ":" not in address else "2001:db8::99", source=address)
 
 
@@ -128,21 +110,21 @@ async def test_damage_is_healed_without_being_asked(
     agent: PrivateAgent, client: AgentClient, damage: Callable[[PrivateAgent], object]
 ) -> None:
     await client.ensure(WANTED)
-    before = rules(agent), tables(agent)
+    before = rules(agent, A), tables(agent, A)
     assert ("10.77.0.20", "1001") in before[0]
     with suppress(subprocess.CalledProcessError):  # healed before the second half of the damage
         damage(agent)
     await eventually(lambda: "network healed" in agent.log.read_text(), what="the damage is noticed")
-    await eventually(lambda: (rules(agent), tables(agent)) == before, what="all is as before")
+    await eventually(lambda: (rules(agent, A), tables(agent, A)) == before, what="all is as before")
 
 
 async def test_what_is_not_shared_any_more_needs_no_rules(agent: PrivateAgent, client: AgentClient) -> None:
     await client.ensure(WANTED)
-    assert rules(agent)
+    assert rules(agent, A)
     apart = Network(A, (WANTED.nics[0], filtered(A, 1, "10.78.0.20/24"), filtered(A, 2, "10.79.0.20/24")))
     assert (await client.ensure(apart)).provides(apart)
-    assert (rules(agent), tables(agent)) == ([], [])
+    assert (rules(agent, A), tables(agent, A)) == ([], [])
     await client.ensure(WANTED)
     alone = Network(A, WANTED.nics[1:2])
     assert (await client.ensure(alone)).provides(alone)
-    assert (rules(agent), tables(agent)) == ([], [])
+    assert (rules(agent, A), tables(agent, A)) == ([], [])

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from tests.support.agent import PrivateAgent
 from tests.support.plumbing import NEEDS_ROOT, address, nic, ping
+from tests.support.router import advertise
 from tests.support.waiting import eventually
 
 from onedock.nodeside.remote import AgentClient
@@ -18,16 +19,6 @@ from onedock.reconcilers.nic_parts import Method, Route
 pytestmark = NEEDS_ROOT
 
 A, B = VmId(220_200), VmId(220_201)
-_ADVERTISE = """
-import socket, struct, sys
-link = sys.argv[1]
-flags = 0xC0  # on-link, autonomous
-prefix = struct.pack("!BBBBIII16s", 3, 4, 64, flags, 600, 600, 0, socket.inet_pton(socket.AF_INET6, "2001:db8:5::"))
-advertisement = struct.pack("!BBHBBHII", 134, 0, 0, 64, 0, 600, 0, 0) + prefix
-with socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6) as sender:
-    sender.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
-    sender.sendto(advertisement, ("ff02::1", 0, 0, socket.if_nametoindex(link)))
-"""
 
 
 def routes(agent: PrivateAgent, *which: str) -> list[tuple[str, str | None, str, int | None]]:
@@ -145,7 +136,7 @@ async def test_a_router_is_listened_to_only_where_asked_for(agent: PrivateAgent,
         assert (await client.ensure(wanted)).provides(wanted)
 
     def advertised() -> list[str]:
-        agent.run(["python3", "-c", _ADVERTISE, "eth0"], netns=f"one-{B}")
+        advertise(agent, "eth0", "2001:db8:5::", netns=f"one-{B}")
         return [one for one in addresses(agent) if one.startswith("2001:db8:5:")]
 
     await client.ensure(Network(B, (nic(B),)))
