@@ -128,6 +128,7 @@ class RecordingLink(Link):
     def __init__(self, kind: str, session: str) -> None:
         self.kind = kind
         self.session = session
+        self.since = 0.0
         self.messages: list[dict[str, Any]] = []
         self.alive = True
 

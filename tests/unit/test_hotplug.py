@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tests.support.machinery import RUNNING, SHUTDOWN_POWEROFF, Machinery, RecordingLink, World
 from tests.support.specs import VM
-from tests.support.vm_xml import BRIDGED, element
+from tests.support.vm_xml import BRIDGED, element, vm_xml, vmm_line
 
 from onedock.controller.intents import Channel, NewIntent
 from onedock.reconcilers.model import Desired, NodeName, Phase, Power
@@ -209,6 +209,18 @@ async def test_what_recover_has_given_up_is_no_answer_to_the_next_request(
         await controller.confirm(link)
         await asyncio.sleep(10)
         assert len(link.answers) == 2
+
+
+async def test_a_change_that_recover_has_ended_while_its_driver_held_it_is_not_made(world: World) -> None:
+    async with world.controller("worker", "delivery") as controller:
+        link = controller.connect()
+        await controller.deploy(link)
+        link.since = time.time()
+        line = vmm_line("ATTACHNIC", vm_xml(VM, state=3, lcm_state=HOTPLUG_NIC, nics=(FIRST, SECOND | MARK)))
+        await controller.send(link, (2, line))
+        await asyncio.sleep(10)
+        assert len(link.answers) == 1
+        assert list(plugged(world)) == [0]
 
 
 @pytest.mark.parametrize("success", [True, False])

@@ -122,6 +122,22 @@ async def test_nics_that_recover_has_decided_about_follow(world: World) -> None:
         assert world.engine.starts == 1
 
 
+async def test_a_nic_that_was_plugged_for_nobody_goes(world: World) -> None:
+    """An answer may come too late: oned has taken the NIC back by then, and lists what it did before."""
+    async with world.controller(*EVERYTHING) as controller:
+        link = controller.connect()
+        await controller.deploy(link)
+        await asyncio.sleep(100)
+        second = dict(BRIDGED) | {"NIC_ID": "1", "MAC": "02:00:0a:00:00:0b", "ATTACH": "YES", "TARGET": f"one-{VM}-1"}
+        world.oned.set(VM, lcm_state=25, nics=(BRIDGED, second))
+        await controller.ask(link, 2, "ATTACHNIC")
+        await controller.until(lambda: len(link.answers) == 2)
+        await controller.confirm(link)
+        world.oned.set(VM, lcm_state=RUNNING, nics=(BRIDGED,))
+        await asyncio.sleep(100)
+        assert [nic.index for nic in world.networks.networks[VM].nics] == [0]
+
+
 async def test_a_hint_shows_other_nics_before_the_next_comparison(world: World) -> None:
     await running_vm(world)
     second = dict(BRIDGED) | {"NIC_ID": "1", "MAC": "02:00:0a:00:00:0b", "TARGET": f"one-{VM}-1"}

@@ -24,6 +24,8 @@ from onedock.reconcilers.model import VmId
 log = structlog.get_logger(__name__)
 
 RETRY_S = 1.0
+HELD_S = 2.0
+"""A driver that connects hands over what it holds within this time."""
 SETTLE_S = 1.0
 """How long oned may take to act on an answer that a driver wrote just before it died."""
 
@@ -78,6 +80,11 @@ class Delivery:
         else:
             self._unsure.add(outcome.intent_id)
             self._wake.set()
+
+    def held(self, intent: Intent) -> bool:
+        """Whether its driver may have held the request for as long as no controller listened."""
+        link = self._links.current("vmm")
+        return link is not None and intent.received - link.since < HELD_S
 
     def doubt(self, vm: VmId) -> None:
         """Oned cancelled what it asked for this VM: ask it before anything of that is sent again."""

@@ -29,12 +29,13 @@ _TOKEN = re.compile(r"[0-9a-f]{1,64}")
 
 
 class Link:
-    """One connection of a long-lived driver (vmm or im)."""
+    """One connection of a long-lived driver (vmm or im), since a Unix time."""
 
     def __init__(self, writer: asyncio.StreamWriter, *, kind: str, session: str) -> None:
         self._writer = writer
         self.kind = kind
         self.session = session
+        self.since = time.time()
 
     def send(self, message: dict[str, Any]) -> None:
         """Queue one message; a dead connection swallows it, its reader notices."""

@@ -16,7 +16,7 @@ from onedock.controller.networks import build_network
 from onedock.controller.oned import LCM_STATE, VM_STATE, Oned
 from onedock.controller.registry import Registry, VmRecord
 from onedock.reconcilers.errors import NotFoundError, TerminalError
-from onedock.reconcilers.model import Desired, VmId
+from onedock.reconcilers.model import Desired, Network, VmId
 
 log = structlog.get_logger(__name__)
 
@@ -35,8 +35,8 @@ class PluggedNics:
         self._oned = oned
         self._delivery = delivery
         self._due = due
-        self._known: dict[VmId, _Shown] = {}
-        """What oned listed when it was last found to be what is wanted."""
+        self._known: dict[VmId, tuple[_Shown, Network]] = {}
+        """What oned listed when it was last found to be what is wanted, and what that was."""
 
     def forget_others(self, present: Container[VmId]) -> None:
         """Drop VMs that oned does not list any more."""
@@ -52,26 +52,26 @@ class PluggedNics:
         if desired is None or desired.spec is None or not self._at_rest(record, vm):
             return
         shown = frozenset(tuple(nic.get(name, "") for name in _COMPARED) for nic in vm.nics)
-        if vm.id not in self._known and _ids(vm) == {nic.index for nic in desired.spec.network.nics}:
-            self._known[vm.id] = shown
-        if self._known.get(vm.id) == shown:
+        network = desired.spec.network
+        if vm.id not in self._known and _ids(vm) == {nic.index for nic in network.nics}:
+            self._known[vm.id] = shown, network
+        if self._known.get(vm.id) == (shown, network):
             return
         try:
             document = await self._oned.vm(vm.id)
             if record.desired is desired and self._at_rest(record, document):
-                await self._follow(desired, document)
-                self._known[vm.id] = shown
+                self._known[vm.id] = shown, await self._follow(desired, document)
         except NotFoundError:
             return
         except TerminalError as error:
             log.warning("oned's NICs of a VM cannot be plugged", vm=vm.id, error=str(error))
-            self._known[vm.id] = shown
+            self._known[vm.id] = shown, network
 
     def _at_rest(self, record: VmRecord, vm: VmDocument) -> bool:
         running = vm.state == VM_STATE.ACTIVE and vm.lcm_state == LCM_STATE.RUNNING
         return running and not record.intents and not self._delivery.waiting(record.vm)
 
-    async def _follow(self, desired: Desired, document: VmDocument) -> None:
+    async def _follow(self, desired: Desired, document: VmDocument) -> Network:
         assert desired.spec is not None
         network, _ = build_network(
             document,
@@ -86,6 +86,7 @@ class PluggedNics:
             )
             await self._registry.want(verbs.to_replug(desired, network, ()))
             self._due(desired.vm)
+        return network
 
 
 def _ids(vm: VmDocument) -> set[int]:

@@ -194,13 +194,13 @@ class Worker:
     async def _outdated(self, record: VmRecord, intent: Intent) -> str:
         """Why a request is not to be done any more; empty when it is.
 
-        While no controller ran, the VM may have been recovered or deleted. Between two tries, too: addresses of a NIC
-        that is to be attached may be another VM's by then. A clean-up is done in any case.
+        While no controller ran, the VM may have been recovered or deleted. Between two tries and in a driver's hands,
+        too: addresses of a NIC that is to be attached may be another VM's by then. A clean-up is done in any case.
         """
         if intent.channel is not Channel.VMM or intent.action == "CLEANUP":
             return ""
-        tried = bool(record.error) and intent.action in verbs.NETWORK_CHANGES
-        return await self._delivery.why_not(intent) if tried or intent.id <= self._restored else ""
+        late = intent.action in verbs.NETWORK_CHANGES and (bool(record.error) or self._delivery.held(intent))
+        return await self._delivery.why_not(intent) if late or intent.id <= self._restored else ""
 
     async def _fail(self, record: VmRecord, intent: Intent, error: str) -> tuple[Outcome, Desired | None]:
         """The failure of a request, and the desired state that it leaves behind (None: as it is)."""
