@@ -2,7 +2,7 @@
 
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -25,8 +25,6 @@ FOREIGN4, FOREIGN6 = "10.9.0.66", "fd09::66"
 ALL = "ff02::1"
 SOL_PACKET, PACKET_QDISC_BYPASS = 263, 20
 HOP_BY_HOP = bytes([58, 0, 1, 4, 0, 0, 0, 0])
-
-Frame = Callable[[], bytes]
 
 
 def _ether(kind: int, body: bytes, *, mac: str = MAC, tags: Any = ()) -> bytes:
@@ -217,8 +215,9 @@ def test_raw_frames_are_limited_too(vm: FilteredVm) -> None:
             raw.send(frame)
         took = time.monotonic() - begin
         arrived = sum(len(got) for got in frames(peer, 0.3) if got[:14] == frame[:14])
-    assert 100_000 < arrived < 262_144 + 125_000 * (1 + took) + 20_000
-    assert vm.hits()["rate"] > 1000
+    most = 262_144 + 125_000 * (1 + took) + 20_000
+    assert 100_000 < arrived < most
+    assert vm.hits()["rate"] > 1500 - most / len(frame)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """A node and one VM on it, with rules loaded as the agent loads them: for tests of the rules alone."""
 
+import os
 import socket
 import subprocess
 import time
@@ -20,7 +21,7 @@ from onedock.reconcilers.model import Network, Nic, VmId
 
 T = TypeVar("T")
 
-HOST_MAC, PEER_MAC = "fe:00:00:00:00:01", "02:00:00:00:00:99"
+PEER_MAC = "02:00:00:00:00:99"
 PEER4, PEER6 = "10.9.0.2", "fd09::2"
 
 
@@ -39,17 +40,20 @@ class FilteredVm:
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
+            # Each CPU has a queue of its own for frames: those of one CPU arrive in the order in which they are sent.
+            stack.callback(os.sched_setaffinity, 0, os.sched_getaffinity(0))
+            os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
             for namespace in (self.vm, self.node, self.peer):
-                _ip("netns", "add", namespace)
-                stack.callback(_ip, "netns", "del", namespace)
-                _ip("-n", namespace, "link", "set", "lo", "up")
+                ip("netns", "add", namespace)
+                stack.callback(ip, "netns", "del", namespace)
+                ip("-n", namespace, "link", "set", "lo", "up")
             inside(self.node, partial(namespaces.sysctl, "ipv6/conf/default/disable_ipv6", "1"))
-            _ip("-n", self.node, "link", "add", "br0", "type", "bridge", "mcast_snooping", "0")
-            _ip("-n", self.node, "link", "set", "br0", "up")
+            ip("-n", self.node, "link", "add", "br0", "type", "bridge", "mcast_snooping", "0")
+            ip("-n", self.node, "link", "set", "br0", "up")
             self._plug(self.host_name, self.vm, "eth0", self.mac)
             self._plug("peer", self.peer, "peer", PEER_MAC)
             for address in (f"{PEER4}/24", f"{PEER6}/64"):
-                _ip("-n", self.peer, "addr", "add", address, "dev", "peer", *(["nodad"] if ":" in address else []))
+                ip("-n", self.peer, "addr", "add", address, "dev", "peer", *(["nodad"] if ":" in address else []))
             # A port forwards only once the kernel has seen to it that both ends are up.
             processes.wait_until(self._forwards, within=10, what="the bridge forwards")
             self._stack = stack.pop_all()
@@ -60,9 +64,9 @@ class FilteredVm:
 
     def _plug(self, port: str, namespace: str, name: str, mac: str) -> None:
         veth = ["link", "add", port, "type", "veth", "peer", "name", name, "address", mac, "netns", namespace]
-        _ip("-n", self.node, *veth)
-        _ip("-n", self.node, "link", "set", port, "master", "br0", "up")
-        _ip("-n", namespace, "link", "set", name, "up")
+        ip("-n", self.node, *veth)
+        ip("-n", self.node, "link", "set", port, "master", "br0", "up")
+        ip("-n", namespace, "link", "set", name, "up")
 
     def _forwards(self) -> bool:
         shown = subprocess.run(
@@ -85,7 +89,7 @@ class FilteredVm:
         ).stdout
         for address in nic.addresses:
             if address not in have:
-                _ip("-n", self.vm, "addr", "add", address, "dev", "eth0", *(["nodad"] if ":" in address else []))
+                ip("-n", self.vm, "addr", "add", address, "dev", "eth0", *(["nodad"] if ":" in address else []))
         groups, filters = self.rulesets(nic)
         tables = (("inet", "onedock"), ("netdev", "onedock"))
         self.in_vm(partial(kernel.unload, tables) if groups is None else partial(kernel.load, groups))
@@ -110,12 +114,17 @@ class FilteredVm:
     def route_everything(self) -> None:
         """Send all packets for elsewhere to the neighbour, without asking who that is."""
         for family, address, to in (("-4", PEER4, "default"), ("-6", PEER6, "default")):
-            _ip(family, "-n", self.vm, "route", "add", to, "via", address)
-            _ip(family, "-n", self.vm, "neigh", "add", address, "lladdr", PEER_MAC, "dev", "eth0")
+            ip(family, "-n", self.vm, "route", "add", to, "via", address)
+            ip(family, "-n", self.vm, "neigh", "add", address, "lladdr", PEER_MAC, "dev", "eth0")
+
+    def silence_neighbour(self) -> None:
+        """The VM hears nothing from the neighbour by itself, which reports its groups now and then."""
+        self.on_node("link", "set", self.host_name, "type", "bridge_slave", "mcast_flood", "off")
+        self.beside(partial(namespaces.sysctl, "ipv6/conf/peer/disable_ipv6", "1"))
 
     def on_node(self, *argv: str) -> None:
         """Run ``ip`` in the node's namespace."""
-        _ip("-n", self.node, *argv)
+        ip("-n", self.node, *argv)
 
     def nft_at_node(self, command: str) -> None:
         """Change the node's rules by hand."""
@@ -157,12 +166,8 @@ def _packet_socket(name: str, kind: int) -> socket.socket:
     return opened
 
 
-def ip_here(*argv: str) -> None:
+def ip(*argv: str) -> None:
     """Run ``ip`` in the namespace where the thread is."""
-    _ip(*argv)
-
-
-def _ip(*argv: str) -> None:
     _run("ip", *argv)
 
 

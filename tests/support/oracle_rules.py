@@ -37,19 +37,6 @@ def passes_groups(nic: Nic, direction: Direction, packet: Packet) -> bool:
     return any(rule.direction is direction and _matches(rule, packet) for rule in nic.rules)
 
 
-def may_claim(nic: Nic, packet: Packet) -> bool:
-    """Whether the filter of addresses lets a packet that is no neighbour discovery leave."""
-    if not nic.spoofing.ip:
-        return True
-    if packet.protocol == 17 and packet.source_port == (67 if packet.family == 4 else 547):
-        return False
-    if packet.source == "0.0.0.0":
-        return _discovers(packet)
-    source = ipaddress.ip_address(packet.source)
-    own = {ipaddress.ip_interface(one).ip for one in (*nic.addresses, *nic.spoofing.addresses)}
-    return source in own or (packet.family == 6 and _is_made_of_mac(nic, packet.source))
-
-
 def _is_dhcp(nic: Nic, direction: Direction, packet: Packet) -> bool:
     if packet.protocol != 17 or packet.family != 4:
         return False
@@ -81,10 +68,3 @@ def _matches(rule: SecurityRule, packet: Packet) -> bool:
         and int(ipaddress.ip_address(first)) <= int(other) <= int(ipaddress.ip_address(last))
         for first, last in rule.peers
     )
-
-
-def _is_made_of_mac(nic: Nic, source: str) -> bool:
-    octets = bytes.fromhex(nic.mac.replace(":", ""))
-    lower = bytes([octets[0] ^ 2]) + octets[1:3] + b"\xff\xfe" + octets[3:]
-    packed = ipaddress.ip_address(source).packed
-    return packed[8:] == lower and (nic.method6 is Method.AUTO or packed[:8] == b"\xfe\x80" + bytes(6))

@@ -19,6 +19,11 @@ def ether(target: str, source: str, kind: int, payload: bytes, *, tags: tuple[tu
     return (_mac(target) + _mac(source) + inserted + struct.pack("!H", kind) + payload).ljust(_LEAST, b"\0")
 
 
+def kind_of(address: str) -> int:
+    """The ethertype of packets from or to an address."""
+    return IPV6 if ":" in address else IPV4
+
+
 def arp(operation: int, sender_mac: str, sender: str, target: str, *, target_mac: str = "00:00:00:00:00:00") -> bytes:
     """RFC 826, for Ethernet and IPv4."""
     start = struct.pack("!HHBBH", 1, IPV4, 6, 4, operation)
