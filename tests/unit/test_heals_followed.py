@@ -61,6 +61,10 @@ class Controller:
         settings = NodeSettings()
         parts = (cast("DockerEngine", None), cast("AgentClient", agent), cast("Runner", None))
         self.node = Node(NODE, settings, *parts, "onedock")
+        self.returns = 0
+
+    def returned(self) -> None:
+        self.returns += 1
 
     async def logged(self, vm: VmId | None = None) -> list[LogLine]:
         return [line for line in await self.journal.read_log(vm) if line.event == HEALED]
@@ -75,7 +79,7 @@ async def controller(directory: Path, agent: Agent) -> AsyncIterator[Controller]
     story = Story()
     structlog.configure(processors=[story.processor, structlog.processors.JSONRenderer()])
     made = Controller(journal, agent)
-    following = asyncio.ensure_future(follow_heals(made.node, journal, made.metrics))
+    following = asyncio.ensure_future(follow_heals(made.node, journal, made.metrics, returned=made.returned))
     writing = asyncio.ensure_future(story.run(journal))
     try:
         yield made
@@ -142,6 +146,7 @@ async def test_an_agent_that_is_away_tells_when_it_is_back(tmp_path: Path, agent
         agent.heal(VM)
         agent.up = True
         await eventually(lambda: running.has(1))
+        assert running.returns == 1
 
 
 async def test_many_steps_are_not_all_told(tmp_path: Path, agent: Agent) -> None:

@@ -98,6 +98,9 @@ async def run(settings: Settings) -> None:
                 gapped.listed_at = 0.0
             resync.request()
 
+        def on_return() -> None:
+            resync.request()  # requests that waited for the agent go on at once
+
         def on_action(vm: VmId, action: Action, seconds: float) -> None:
             name = type(action).__name__
             metrics.acted(name, seconds)
@@ -111,7 +114,7 @@ async def run(settings: Settings) -> None:
                 on_gap=on_gap,
                 on_action=on_action,
                 on_call=metrics.called_engine,
-                follow=partial(follow_heals, journal=journal, metrics=metrics),
+                follow=partial(follow_heals, journal=journal, metrics=metrics, returned=on_return),
             )
         )
         delivery = Delivery(journal=journal, oned=oned, links=links)

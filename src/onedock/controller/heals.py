@@ -5,6 +5,7 @@ its start on, and every line has both.
 """
 
 import asyncio
+from collections.abc import Callable
 
 import structlog
 
@@ -24,17 +25,21 @@ _PAUSE_S = 2.0
 _STEPS = 12
 
 
-async def follow_heals(node: Node, journal: Journal, metrics: Metrics) -> None:
-    """Log what the agent of a node tells, for ever."""
+async def follow_heals(node: Node, journal: Journal, metrics: Metrics, *, returned: Callable[[], None]) -> None:
+    """Log what the agent of a node tells, for ever. ``returned`` is called when it answers again after it did not."""
     agent_started, number = await journal.last_heal(node.name)
-    wait_s = 0
+    wait_s, away = 0, False
     while True:
         try:
             heals = await node.agent.heals(since=number, wait_s=wait_s)
         except OnedockError:
-            wait_s = 0  # the agent's health is looked at elsewhere; it may be another one that comes back
+            # The agent's health is looked at elsewhere; it may be another one that comes back.
+            wait_s, away = 0, True
             await asyncio.sleep(_PAUSE_S)
             continue
+        if away:
+            away = False
+            returned()
         if heals.agent_started != agent_started:
             agent_started, number, wait_s = heals.agent_started, 0, 0
             continue
