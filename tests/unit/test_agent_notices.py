@@ -96,8 +96,10 @@ def test_a_port_of_a_bridge_is_another_thing_than_the_link() -> None:
     ids=["IPv4", "IPv6", "link-local", "leased", "loopback"],
 )
 def test_addresses_that_somebody_gave_are_news(fields: dict[str, int], flags: int, told: bool) -> None:
-    data = message(ifaddrmsg, DELADDR, {"IFA_FLAGS": flags}, prefixlen=24, **fields)
-    assert list(parse(data)) == ([Notice(Cause.ADDRESS, fields["index"], gone=True)] if told else [])
+    text = "10.0.0.7" if fields["family"] == socket.AF_INET else "fd00::7"
+    data = message(ifaddrmsg, DELADDR, {"IFA_ADDRESS": text, "IFA_FLAGS": flags}, prefixlen=24, **fields)
+    expected = Notice(Cause.ADDRESS, fields["index"], gone=True, state=(socket.inet_pton(fields["family"], text), 24))
+    assert list(parse(data)) == ([expected] if told else [])
 
 
 def test_a_lease_that_comes_or_is_prolonged_is_no_news() -> None:

@@ -1,6 +1,7 @@
 """Which links of the node a network cannot do without, and which ports of a switch. Pure."""
 
 from onedock.nodeside.agent.ovs_rows import Columns
+from onedock.nodeside.agent.parsed import ip_interface
 from onedock.nodeside.agent.plan.ovs import port_columns
 from onedock.reconcilers.model import Network
 from onedock.reconcilers.nic_parts import Method, Switch, TrunkPort
@@ -20,6 +21,12 @@ def links(network: Network) -> set[str]:
     """All of them, with its own host sides, and what is below its uplinks."""
     below = {nic.uplink.phydev for nic in network.nics if nic.uplink}
     return bridges(network) | ways_out(network) | {nic.host_name for nic in network.nics} | below
+
+
+def addresses(network: Network) -> frozenset[tuple[str, bytes, int]]:
+    """(name of the NIC, address, length of the prefix) of those that are given for good."""
+    found = ((nic.name, ip_interface(address)) for nic in network.nics for address in nic.addresses)
+    return frozenset((name, one.packed, one.network.prefixlen) for name, one in found)
 
 
 def routers(network: Network) -> bool:

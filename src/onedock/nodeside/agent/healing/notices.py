@@ -36,7 +36,7 @@ _IFLA_IFALIAS, _IFLA_AF_SPEC, _IFLA_GROUP = 20, 26, 27
 _INFO_KIND, _INFO_DATA = 1, 2
 _BRIDGE_SETTINGS = frozenset({*range(1, 9), 39})
 """IFLA_BR_*: delays, ageing, spanning tree, priority and VLAN filtering. The others are timers and counters."""
-_IFA_ADDRESS, _IFA_FLAGS = 1, 8
+_IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS = 1, 2, 8
 _TCA_KIND = 1
 _NFTA_TABLE = 1
 """The table's name has this number in messages of tables, chains, rules, sets, elements and objects alike."""
@@ -56,7 +56,7 @@ class Notice:
     gone: bool = False
     state: tuple[object, ...] = ()
     """Of a link: everything that can be set on it and that VMs depend on; of a table: its flags, if it has some; of
-    what a router gives: the address."""
+    what a router gives: the address; of an address: it, and the length of its prefix."""
     part: str = ""
     """Of the table: the chain, set or object; empty: the table itself."""
     group: int = 0
@@ -97,7 +97,7 @@ def _link(gone: bool, body: bytes) -> Notice:
 
 
 def _address(gone: bool, body: bytes) -> Notice | None:
-    family, _, flags, scope, index = ADDRESS.unpack_from(body)
+    family, length, flags, scope, index = ADDRESS.unpack_from(body)
     found = attributes(body[ADDRESS.size :])
     if wide := found.get(_IFA_FLAGS):
         (flags,) = _U32.unpack(wide)
@@ -108,7 +108,7 @@ def _address(gone: bool, body: bytes) -> Notice | None:
         return None
     if passing and family == _AF_INET6:
         return Notice(Cause.ADVERTISED, index, gone=gone, state=(found.get(_IFA_ADDRESS),))
-    return Notice(Cause.ADDRESS, index, gone=gone)
+    return Notice(Cause.ADDRESS, index, gone=gone, state=(found.get(_IFA_LOCAL) or found.get(_IFA_ADDRESS), length))
 
 
 def _route(gone: bool, body: bytes) -> Notice | None:

@@ -58,31 +58,31 @@ class Subscription:
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Read soon after something is said."""
         for one in self._sockets:
-            if one.fileno() >= 0:
-                loop.add_reader(one, self._heard, loop)
+            self._listen(loop, one)
 
     def close(self, loop: asyncio.AbstractEventLoop) -> None:
         """Hear no more."""
-        self._deafen(loop)
+        for one in self._sockets:
+            loop.remove_reader(one.fileno())
         with self._lock:
             for one in self._sockets:
                 one.close()
 
-    def _heard(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _listen(self, loop: asyncio.AbstractEventLoop, one: socket.socket) -> None:
+        # By its number: the loop looks whether it is there already, and would put a socket object into words for that.
+        if one.fileno() >= 0:
+            loop.add_reader(one.fileno(), self._heard, loop, one)
+
+    def _heard(self, loop: asyncio.AbstractEventLoop, one: socket.socket) -> None:
         # A change has a dozen notifications. Taken one by one, each would keep the thread that makes the change from
         # its next message until this one has had its turn with the interpreter: that doubles the time of a change.
-        self._deafen(loop)
-        loop.call_later(_TOGETHER_S, self._listen_again, loop)
+        loop.remove_reader(one.fileno())
+        loop.call_later(_TOGETHER_S, self._listen_again, loop, one)
 
-    def _listen_again(self, loop: asyncio.AbstractEventLoop) -> None:
-        if any(one.fileno() < 0 for one in self._sockets):
-            return
-        self.read()
-        self.start(loop)
-
-    def _deafen(self, loop: asyncio.AbstractEventLoop) -> None:
-        for one in self._sockets:
-            loop.remove_reader(one)
+    def _listen_again(self, loop: asyncio.AbstractEventLoop, one: socket.socket) -> None:
+        if one.fileno() >= 0:
+            self.read()
+            self._listen(loop, one)
 
     def links(self) -> tuple[Notice, ...]:
         """What was last said of each link that there is. Links of before a loss of notifications may be missing."""

@@ -10,6 +10,7 @@ import select
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from onedock.nodeside.agent import namespaces
 from onedock.nodeside.agent.firewall.host import TABLE, owner
@@ -35,6 +36,7 @@ class Watch:
         self._loop = asyncio.get_running_loop()
         self._users: dict[str, set[VmId]] = defaultdict(set)
         self._names: dict[VmId, frozenset[str]] = {}
+        self._addresses: dict[VmId, frozenset[tuple[str, bytes, int]]] = {}
         self._listening: set[VmId] = set()
         self._vms: dict[VmId, _Watched] = {}
         self._switch = SwitchWatch(due)
@@ -51,6 +53,7 @@ class Watch:
     def depend(self, vm: VmId, network: Network) -> None:
         """From now on the VM needs the links and ports of the node that this network has, and no others."""
         self._switch.depend(vm, needs.switch_ports(network))
+        self._addresses[vm] = needs.addresses(network)
         self._listening.discard(vm)
         if needs.routers(network):
             self._listening.add(vm)
@@ -89,6 +92,7 @@ class Watch:
     def forget(self, vm: VmId) -> None:
         """Hear no more of a VM, and let go of its namespace."""
         self.depend(vm, Network(vm))
+        del self._addresses[vm]
         if watched := self._vms.pop(vm, None):
             watched.close(self._loop)
 
@@ -106,12 +110,14 @@ class Watch:
 
     def _listen(self, vm: VmId) -> "_Watched":
         namespaces.enter(namespace_name(vm))
-        subscription = Subscription(lambda notice, _: self._in_vm(vm, notice), sockets_of_vm())
+        subscription = Subscription(partial(self._in_vm, vm), sockets_of_vm())
         self._loop.call_soon_threadsafe(subscription.start, self._loop)
         descriptor = namespaces.current()
         return _Watched(subscription, descriptor, namespaces.identity(descriptor))
 
-    def _in_vm(self, vm: VmId, notice: Notice) -> None:
+    def _in_vm(self, vm: VmId, notice: Notice, name: str) -> None:
+        if notice.cause is Cause.ADDRESS and not notice.gone and (name, *notice.state) in self._addresses.get(vm, ()):
+            return  # the kernel says so of an IPv6 address some time after it was given
         if notice.cause is Cause.ADVERTISED and vm not in self._listening:
             self._due(vm, Cause.ADDRESS, False)
         elif notice.cause is not Cause.FILTER or notice.name == _TABLE:
