@@ -156,7 +156,9 @@ def _add_kernel(directory: Path, root: Path) -> str:
         [image] = Path(name, "kernel/boot").glob("vmlinuz-*")
         release = image.name.removeprefix("vmlinuz-")
         image.rename(directory / "kernel")
-        Path(name, "kernel/lib/modules").rename(root / "usr/lib/modules")
+        # Below /lib in Debian 12, below /usr/lib in Debian 13.
+        [modules] = [*Path(name).glob("kernel/lib/modules"), *Path(name).glob("kernel/usr/lib/modules")]
+        modules.rename(root / "usr/lib/modules")
     _run(["chroot", str(root), "depmod", release])
     return release
 
