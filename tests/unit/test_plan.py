@@ -255,7 +255,14 @@ def test_an_adopted_drift_is_no_drift_again(power: Power, observed: Observed) ->
 
 @pytest.mark.parametrize(
     ("code", "says"),
-    [(0, "exit code 0"), (1, "exit code 1"), (137, "SIGKILL"), (128 + 64, "SIGRTMAX"), (200, "signal 72")],
+    [
+        (0, "exit code 0"),
+        (1, "exit code 1"),
+        (137, "SIGKILL"),
+        (128 + 64, "SIGRTMAX"),
+        (200, "exit code 200"),
+        (255, "did not see"),
+    ],
 )
 def test_an_exit_is_described_with_its_signal(code: int, says: str) -> None:
     assert says in describe_exit(replace(OLD, phase=Phase.EXITED, exit_code=code))

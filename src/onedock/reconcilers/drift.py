@@ -11,6 +11,9 @@ from typing import assert_never
 from onedock.reconcilers.model import Container, Desired, Observed, Phase, Power
 
 _SIGNALLED = 128
+_SIGNALS = frozenset(signal.Signals)
+_MISSED = 255
+"""What dockerd notes of a process whose shim is gone (its package ``libcontainerd``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +76,10 @@ def looks_as_wanted(desired: Desired, container: Container | None, *, plugged: b
 def describe_exit(container: Container) -> str:
     """One sentence: exit code, signal, out of memory, the engine's own words."""
     text = f"the container's process ended with exit code {container.exit_code}"
-    if container.exit_code > _SIGNALLED:
-        try:
-            text += f" ({signal.Signals(container.exit_code - _SIGNALLED).name})"
-        except ValueError:
-            text += f" (signal {container.exit_code - _SIGNALLED})"
+    if container.exit_code == _MISSED:
+        text += " (its own, or the engine did not see it end, as when the node was rebooted)"
+    elif (number := container.exit_code - _SIGNALLED) in _SIGNALS:
+        text += f" ({signal.Signals(number).name})"
     if container.oom_killed:
         text += ": it ran out of memory (raise MEMORY)"
     if container.error:
