@@ -27,6 +27,8 @@ _SYSCTL = (
     ("ipv6/conf/all/ndisc_notify", "1"),
     # Without it, the kernel takes all other addresses of a subnet away together with the first.
     ("ipv4/conf/all/promote_secondaries", "1"),
+    # Engines make a node a router, and namespaces begin as the node is: a VM in two networks would connect them.
+    ("ipv4/ip_forward", "0"),
     # Links are born with it: a router on the network configures those NICs only that are told to listen.
     ("ipv6/conf/default/accept_ra", "0"),
 )

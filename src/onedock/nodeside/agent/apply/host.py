@@ -46,4 +46,7 @@ def _create_bridge(kernel: Kernel, step: steps.CreateBridge) -> None:
     with namespaces.at_home():
         # The node is no IPv6 neighbour of its VMs, and takes no router advertisements from them.
         namespaces.sysctl(f"ipv6/conf/{step.name}/disable_ipv6", "1")
+        # By a bridge without an address it takes no IPv4 either: its other addresses are no matter of VMs, least of
+        # all the end of a VXLAN, by which they would send into any network. With an address, any source has a way back.
+        namespaces.sysctl(f"ipv4/conf/{step.name}/rp_filter", "2")
     _set(kernel, messages.link(step.name, up=True))
