@@ -22,6 +22,7 @@ pytestmark = NEEDS_ROOT
 A, B, C = VmId(220_100), VmId(220_101), VmId(220_102)
 CABLE = ("odt-w0", "odt-w1")
 ENDS = ("192.0.2.1", "192.0.2.2")
+ENDS6 = ("2001:db8::1", "2001:db8::2")
 MULTICAST = Vxlan("odt-w.7", "odt-w", 7, group="239.0.0.7", ttl=16)
 """To be used with the node's own end of the cable."""
 
@@ -33,6 +34,7 @@ def agents(agent: PrivateAgent, kept_agents: KeptAgents) -> Iterator[tuple[Priva
         for node, cable, end in zip((agent, other), CABLE, ENDS, strict=True):
             node.run(["ip", "link", "set", cable, "name", "odt-w"])
             node.run(["ip", "address", "add", f"{end}/24", "dev", "odt-w"])
+            node.run(["ip", "address", "add", f"2001:db8::{end[-1]}/64", "dev", "odt-w", "nodad"])
             node.run(["ip", "link", "set", "odt-w", "up"])
         yield agent, other
         assert made_by(agent) == made_by(other) == [], "and when the cable goes, tunnels go with it"
@@ -67,6 +69,8 @@ def remotes(agent: PrivateAgent) -> list[str]:
         MULTICAST,
         replace(MULTICAST, group=None, remotes=ENDS, ttl=None, port=4789, options=(("tos", "1"), ("udp_csum", "0"))),
         replace(MULTICAST, group=None, remotes=ENDS, tep="local_ip", learning=True),
+        replace(MULTICAST, group=None, remotes=ENDS6, mtu=1430),
+        replace(MULTICAST, group=None, remotes=ENDS6, tep="local_ip", mtu=1430),
     ],
 )
 async def test_vms_of_two_nodes_are_in_one_network(
@@ -84,8 +88,9 @@ async def test_vms_of_two_nodes_are_in_one_network(
     assert tunnel["ifalias"] == "onedock"
     data = tunnel["linkinfo"]["info_data"]
     assert (data["id"], data["port"], data.get("ttl")) == (7, uplink.port, uplink.ttl or 0)
-    assert data.get("local") == (ENDS[0] if uplink.tep == "local_ip" else None)
-    assert remotes(agents[0]) == ([ENDS[1]] if uplink.remotes else [uplink.group] if uplink.group else [])
+    local = uplink.remotes[0] if uplink.tep == "local_ip" or uplink.remotes == ENDS6 else None
+    assert data.get("local", data.get("local6")) == local
+    assert remotes(agents[0]) == (list(uplink.remotes[1:]) or [uplink.group or ""])
     assert agents[0].ip("link", "show", "eth0", netns=f"one-{A}")[0]["mtu"] == tunnel["mtu"]
     for client, vm in zip(clients, (A, B), strict=True):
         await client.remove(vm)

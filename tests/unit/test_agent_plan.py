@@ -392,3 +392,51 @@ def test_what_the_node_had_before_says_nothing_of_the_vms_inside() -> None:
     before = replace(skip, method6=Method.STATIC, addresses=(), phydev="p0")
     steps_done = plan(Network(VM, (skip,)), seen, Network(VM, (skip, before)))
     assert not [one for one in steps_done if isinstance(one, steps.RemoveAddress | steps.RemoveRouter)]
+
+
+@pytest.mark.parametrize(
+    ("uplink", "most"),
+    [
+        (Vlan("p0.7", "p0", 7), 1500),
+        (Vxlan("p0.7", "p0", 7, group="239.0.0.7"), 1450),
+        (Vxlan("p0.7", "p0", 7, remotes=("192.0.2.3",)), 1450),
+        (Vxlan("p0.7", "p0", 7, remotes=("2001:db8::3",)), 1430),
+    ],
+)
+def test_an_uplink_that_its_device_cannot_carry_is_refused_with_what_it_can(uplink: Uplink, most: int) -> None:
+    device = HostLink("p0", 3, up=True)
+    seen = Seen(host={"p0": device}, own_addresses=((3, "192.0.2.2"), (3, "2001:db8::2")))
+
+    def steps_to(mtu: int, seen: Seen = seen) -> tuple[steps.Step, ...]:
+        return plan(Network(VM, (replace(NIC, mtu=1280, uplink=replace(uplink, mtu=mtu)),)), seen)
+
+    assert [step.mtu for step in steps_to(most) if isinstance(step, steps.CreateUplink)] == [most]
+    with pytest.raises(TerminalError, match=rf"{uplink.kind} link p0.7 cannot have an MTU of {most + 1}.*MTU={most} "):
+        steps_to(most + 1)
+    world = World(VM, seen)
+    for step in steps_to(1300):
+        world.apply(step)
+    with pytest.raises(TerminalError, match=f"MTU={most} in the virtual network"):
+        steps_to(1501, world.seen())
+
+
+def test_a_tunnel_over_ipv6_has_an_address_of_its_device() -> None:
+    """Without one, the kernel makes a tunnel over IPv4, and does not take the others' addresses."""
+    tunnel = Vxlan("p0.7", "p0", 7, remotes=("2001:db8::3",))
+    wanted = Network(VM, (replace(NIC, uplink=tunnel),))
+    own = ((3, "192.0.2.2"), (3, "2001:db8::2"), (3, "2001:db8::9"))
+    seen = Seen(host={"p0": HostLink("p0", 3, up=True)}, own_addresses=own)
+    [made] = [step for step in plan(wanted, seen) if isinstance(step, steps.CreateUplink)]
+    assert ("local6", "2001:db8::2") in made.attributes
+    assert made.lower == "p0"
+    with pytest.raises(TerminalError, match=r"no IPv6 address on this node.*VXLAN_REMOTES"):
+        plan(wanted, replace(seen, own_addresses=own[:1]))
+    by_daemon = Network(VM, (replace(NIC, uplink=replace(tunnel, remotes=(), tep="local_ip")),))
+    for addresses, local in ((own, ("local", "192.0.2.2")), (own[1:], ("local6", "2001:db8::2"))):
+        [made] = [
+            step
+            for step in plan(by_daemon, replace(seen, own_addresses=addresses))
+            if isinstance(step, steps.CreateUplink)
+        ]
+        assert local in made.attributes
+        assert made.lower is None

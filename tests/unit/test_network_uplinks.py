@@ -96,6 +96,13 @@ def test_unicast_to_the_other_nodes() -> None:
     assert vxlan(VXLAN_REMOTES="fd00::2", VXLAN_TEP="local_ip").tep == "local_ip"
 
 
+def test_a_tunnel_over_ipv6_carries_less() -> None:
+    assert (vxlan(VXLAN_REMOTES="10.0.0.1").mtu, vxlan(VXLAN_REMOTES="fd00::2").mtu) == (1450, 1430)
+    assert vxlan(VXLAN_REMOTES="fd00::2", MTU="1450").mtu == 1450
+    assert vxlan(NetworkSettings(vxlan_mtu=8950), VXLAN_REMOTES="fd00::2").mtu == 8930
+    assert vxlan(NetworkSettings(vxlan_mtu=0), VXLAN_REMOTES="fd00::2").mtu is None
+
+
 def test_the_network_says_more_than_the_settings() -> None:
     settings = NetworkSettings(vxlan_multicast="239.5.0.0", vxlan_ttl=2, vxlan_port=4789, vxlan_mtu=1400)
     link = vxlan(settings)

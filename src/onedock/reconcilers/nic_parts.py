@@ -69,6 +69,11 @@ class Vxlan:
     """IP_LINK_CONF: what follows ``IFLA_VXLAN_``, in lower case (``udp_csum``), with a number."""
     kind: Literal["vxlan"] = "vxlan"
 
+    @property
+    def overhead(self) -> int:
+        """Bytes that a frame has more on the wire, over IPv4 or IPv6."""
+        return 70 if any(":" in end for end in (self.local, self.group, *self.remotes) if end) else 50
+
 
 Uplink = Vlan | Vxlan
 

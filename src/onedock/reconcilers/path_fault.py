@@ -12,7 +12,6 @@ from onedock.reconcilers.nic_parts import Method, Switch, Vxlan
 from onedock.reconcilers.path import Fault, Hop, NicPath, PathLink
 
 _HEAL = "the agent puts that right within a second; if it stays, see journalctl -u onedock-agent on the node"
-_VXLAN_HEADERS = {4: 50, 6: 70}
 _DROPPED = frozenset({"in.dropped", "out.dropped", "out.raw"})
 _RATE = "rate"
 _SILENT = frozenset({"failed", "incomplete"})
@@ -140,10 +139,7 @@ def _mtus(path: NicPath) -> Iterator[Fault]:
     if path.inside is None:
         return
     needed = path.inside.mtu
-    over = 0
-    if isinstance(path.nic.uplink, Vxlan):
-        peers = [path.nic.uplink.local, path.nic.uplink.group, *path.nic.uplink.remotes]
-        over = _VXLAN_HEADERS[6 if any(peer and ":" in peer for peer in peers) else 4]
+    over = path.nic.uplink.overhead if isinstance(path.nic.uplink, Vxlan) else 0
     hops = (
         (Hop.HOST, path.host, 0),
         (Hop.UPLINK, path.uplink, 0),

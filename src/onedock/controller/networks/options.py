@@ -59,7 +59,7 @@ VXLAN: Mapping[str, Option] = _negatable(
     "ttl": Option("ttl", range(256)),
     "tos": Option("tos", range(256), words=(("inherit", 1),)),
     "dstport": Option("port", range(1, 65536)),
-    "ageing": Option("ageing", range(2**32)),
+    "ageing": Option("ageing", range(1, 2**32)),
     "maxaddress": Option("limit", range(2**32)),
     "df": Option("df", range(0), words=(("unset", 0), ("set", 1), ("inherit", 2))),
 }

@@ -18,6 +18,8 @@ MAX_REMOTES = 1024
 _VNIS = range(1, 2**24)
 _TTLS = range(256)
 _PORTS = range(1, 65536)
+_LESS_OVER_IPV6 = 20
+"""Bytes of a frame, as the settings' MTU is what fits over IPv4."""
 
 
 def uplink(nic: Source, settings: NetworkSettings) -> Uplink | None:
@@ -91,6 +93,7 @@ def _vxlan(nic: Source, id_name: str, conf: Mapping[str, str], settings: Network
     learning = link.pop("learning", None)
     ttl, port = link.pop("ttl", None) or conf.get("vxlan_ttl", ""), link.pop("port", None) or conf.get("vxlan_port", "")
     ttl_value = nic.number("CONF: vxlan_ttl", ttl, _TTLS)
+    less = _LESS_OVER_IPV6 if any(":" in remote for remote in remotes) else 0
     return Vxlan(
         name,
         phydev,
@@ -101,7 +104,7 @@ def _vxlan(nic: Source, id_name: str, conf: Mapping[str, str], settings: Network
         learning=mode != "evpn" if learning is None else learning == "1",
         ttl=settings.vxlan_ttl if ttl_value is None else ttl_value,
         port=nic.number("CONF: vxlan_port", port, _PORTS) or settings.vxlan_port,
-        mtu=_mtu(nic, conf, "vxlan_mtu", settings.vxlan_mtu),
+        mtu=_mtu(nic, conf, "vxlan_mtu", max(settings.vxlan_mtu - less, 0)),
         options=tuple(sorted(link.items())),
     )
 

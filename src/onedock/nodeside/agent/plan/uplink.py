@@ -45,6 +45,8 @@ def plan_uplink(uplink: Uplink, bridge: str | None, seen: Seen) -> Iterator[Step
     if link is not None and _is_other(link, uplink, attributes, lower):
         yield DeleteHostLink(link.name)
         link = None
+    if link is None or (link.group == BRIDGE_GROUP and uplink.mtu is not None and link.mtu != uplink.mtu):
+        _check_mtu(uplink, phydev)
     if link is None:
         below = phydev.name if lower else None
         yield CreateUplink(uplink.name, uplink.kind, below, bridge, uplink.mtu, tuple(sorted(attributes)))
@@ -100,16 +102,32 @@ def _lower(uplink: Uplink, phydev: HostLink) -> int:
     return 0 if isinstance(uplink, Vxlan) and uplink.tep == "local_ip" else phydev.index
 
 
+def _check_mtu(uplink: Uplink, phydev: HostLink) -> None:
+    """Raises TerminalError: the kernel would only say that the argument is invalid."""
+    headers = uplink.overhead if isinstance(uplink, Vxlan) else 0
+    carried = phydev.mtu - headers
+    if _lower(uplink, phydev) and uplink.mtu is not None and uplink.mtu > carried:
+        also = f", {headers} of them for the tunnel" if headers else ""
+        raise TerminalError(
+            f"{uplink.kind} link {uplink.name} cannot have an MTU of {uplink.mtu}: {phydev.name} takes {phydev.mtu}"
+            f" bytes{also}; set MTU={carried} in the virtual network, or raise that of {phydev.name} on the node"
+        )
+
+
 def _first_address(uplink: Vxlan, phydev: HostLink, seen: Seen) -> str | None:
-    if uplink.tep != "local_ip":
+    """What the tunnel's packets come from; None: the kernel finds it, and the tunnel speaks IPv4."""
+    over_ipv6 = bool(uplink.remotes) and ":" in uplink.remotes[0]
+    if uplink.tep != "local_ip" and not over_ipv6:
         return None
-    version = ipaddress.ip_address(uplink.remotes[0]).version if uplink.remotes else 4
-    for index, address in seen.own_addresses:
-        if index == phydev.index and ipaddress.ip_address(address).version == version:
-            return address
+    own = sorted((one for index, one in seen.own_addresses if index == phydev.index), key=lambda one: ":" in one)
+    fitting = [one for one in own if not uplink.remotes or (":" in one) is over_ipv6]
+    if fitting:
+        return fitting[0]
+    version = "IPv6 " if over_ipv6 else "IPv4 " if uplink.remotes else ""
+    other = "name IPv4 addresses in VXLAN_REMOTES" if over_ipv6 else "set VXLAN_TEP=dev in the virtual network"
     raise TerminalError(
-        f"physical device {phydev.name} has no IPv{version} address on this node, which the tunnel {uplink.name} needs;"
-        " give it one, or set VXLAN_TEP=dev in the virtual network"
+        f"physical device {phydev.name} has no {version}address on this node, which the tunnel {uplink.name} needs;"
+        f" give it one, or {other}"
     )
 
 
