@@ -144,7 +144,7 @@ def test_the_table_goes_under_nobody_who_fills_it(netns: str) -> None:
         assert ruleset.part is not None
         for _ in range(15):
             together.wait(30)
-            loaded = shared.load(ruleset)
+            loaded = shared.load(ruleset).fingerprint
             assert shared.fingerprint(ruleset.part) == loaded
             shared.unload(ruleset.part)
             assert shared.fingerprint(ruleset.part) is None
@@ -153,6 +153,40 @@ def test_the_table_goes_under_nobody_who_fills_it(netns: str) -> None:
         for done in [pool.submit(inside, netns, partial(come_and_go, vm)) for vm in (FIRST, SECOND)]:
             done.result(60)
     assert _nft(netns, "list", "ruleset") == ""
+
+
+def test_what_was_flushed_comes_back_together_as_it_was(netns: str) -> None:
+    loaded, wanted = Loaded(), {FIRST: _ruleset(FIRST, 0, 1), SECOND: _ruleset(SECOND, 0)}
+    for vm, ruleset in wanted.items():
+        inside(netns, partial(loaded.load, vm, Scope.NODE, ruleset))
+    before = _nft(netns, "list", "ruleset")
+    again = partial(inside, netns, partial(loaded.load_again, [FIRST, SECOND, VmId(9)]))
+    assert again() == {}
+    for damage in ("flush ruleset", "flush table netdev onedock"):
+        _nft(netns, damage)
+        assert again() == {vm: ruleset.digest for vm, ruleset in wanted.items()}, damage
+        assert _nft(netns, "list", "ruleset") == before
+        for vm, ruleset in wanted.items():
+            look = partial(loaded.look, vm, Scope.NODE, nullcontext())
+            assert inside(netns, look) == ruleset.digest, "it is the same as before, also for who looks"
+    _nft(netns, f"insert rule netdev onedock one-{SECOND}-0 accept")
+    assert again() == {SECOND: wanted[SECOND].digest}, "only what was changed"
+    assert _nft(netns, "list", "ruleset") == before
+
+
+def test_a_part_that_cannot_come_back_keeps_no_other_away(netns: str) -> None:
+    vms = [VmId(23_100 + number) for number in range(5)]
+    loaded = Loaded()
+    for vm in vms:
+        _run("ip", "-n", netns, "link", "add", f"one-{vm}-0", "type", "bridge")
+        inside(netns, partial(loaded.load, vm, Scope.NODE, _ruleset(vm, 0)))
+    _nft(netns, "flush", "ruleset")
+    _nft(netns, "add table netdev onedock")
+    for command in (f"chain netdev onedock one-{vms[1]}-0", f"rule netdev onedock theirs jump one-{vms[1]}-0"):
+        _nft(netns, f"add chain netdev onedock theirs; add {command}")
+    inside(netns, partial(loaded.drop, vms[3], Scope.NODE))
+    assert inside(netns, partial(loaded.load_again, vms)).keys() == {vms[0], vms[2], vms[4]}
+    assert inside(netns, shared.left).keys() == {vms[0], vms[1], vms[2], vms[4]}, "the second one's chain is in use"
 
 
 def test_a_change_makes_the_vm_due_whose_part_it_is_in(netns: str) -> None:
@@ -170,9 +204,9 @@ def test_a_change_makes_the_vm_due_whose_part_it_is_in(netns: str) -> None:
                 return found
 
             shared.load(_ruleset(FIRST, 0))
-            assert heard() == {FIRST}
             shared.load(_ruleset(SECOND, 0))
-            assert heard() == {SECOND}
+            assert heard() == set(), "our own doing"
+            assert watch.touched_filters() == set()
             for command in (
                 f"insert rule netdev onedock one-{FIRST}-0 accept",
                 f"flush chain netdev onedock one-{FIRST}-0",
@@ -181,6 +215,7 @@ def test_a_change_makes_the_vm_due_whose_part_it_is_in(netns: str) -> None:
             ):
                 _nft(netns, command)
                 assert heard() == {FIRST}, command
+                assert watch.touched_filters() == {FIRST}, command
             _nft(netns, "add chain netdev onedock another")
             _nft(netns, "add table netdev other")
             assert heard() == set()

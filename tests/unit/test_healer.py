@@ -68,6 +68,37 @@ async def test_a_burst_is_one_look(node: Node) -> None:
 
 
 @in_no_time
+async def test_nobody_waits_for_more_to_be_told_of_filters(node: Node) -> None:
+    node.healer.mark(VM, Cause.FILTER)
+    node.healer.mark(OTHER, Cause.LINK)
+    await asyncio.sleep(5)
+    assert node.looks == [(VM, 0.0), (OTHER, 0.15)]
+
+
+@in_no_time
+async def test_what_two_put_back_at_a_time_is_counted_once(node: Node) -> None:
+    node.on_heal = lambda vm: node.healer.put_back(vm, (STEP,))
+    node.damage(VM)
+    node.damage(OTHER, STEP, "raise loopback")
+    await asyncio.sleep(5)
+    told = [(one.vm, one.steps) for one in node.healer.record.heals(0).recent]
+    assert told == [(VM, (STEP,)), (OTHER, (STEP,)), (OTHER, ("raise loopback",))]
+
+
+@in_no_time
+async def test_what_is_told_after_the_look_that_found_it_done_is_counted_once(node: Node) -> None:
+    node.healer.mark(VM, Cause.ADDRESS)
+    await asyncio.sleep(0.5)
+    for _ in range(2):
+        node.healer.put_back(VM, (STEP,))
+    node.healer.mark(OTHER, Cause.ADDRESS)
+    await asyncio.sleep(0.5)
+    node.healer.clear(OTHER)  # somebody who was asked looks again
+    node.healer.put_back(OTHER, (STEP,))
+    assert [(one.vm, one.seconds) for one in node.healer.record.heals(0).recent] == [(VM, 0.5)]
+
+
+@in_no_time
 async def test_nothing_broken_counts_nothing(node: Node) -> None:
     node.healer.mark(VM, Cause.ADDRESS)
     await asyncio.sleep(5)

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 import structlog
 
 from onedock.nodeside.agent import namespaces, netlink
+from onedock.nodeside.agent.firewall.loaded import LOADED
 from onedock.nodeside.agent.healing import together
 from onedock.nodeside.agent.healing.healer import Healer
 from onedock.nodeside.agent.healing.watch import Watch
 from onedock.nodeside.agent.neighbours.announce import announce, newly_placed
 from onedock.nodeside.agent.seen import Seen
-from onedock.nodeside.agent.steps import Step
+from onedock.nodeside.agent.steps import LoadRules, Scope, Step
 from onedock.nodeside.agent.steps.words import in_words
 from onedock.nodeside.agent.store import Store
 from onedock.reconcilers.model import Network, Nic, VmId, namespace_name
@@ -64,7 +65,9 @@ class Maker:
         if placed := newly_placed(network, done):
             # The kernel brings each frame to all ports of a bridge before it goes on: nobody waits for hundreds.
             self._announcers.submit(self._announce, network.vm, placed)
-        return Made(network, seen, (*named, *map(in_words, done)), self._plug_others(network, done))
+        plugged, filtered = self._plug_others(network, done), self._filter_others(done)
+        others = {vm: (*plugged.get(vm, ()), *filtered.get(vm, ())) for vm in plugged.keys() | filtered.keys()}
+        return Made(network, seen, (*named, *map(in_words, done)), others)
 
     def _plug_others(self, network: Network, done: list[Step]) -> dict[VmId, Words]:
         """A bridge that came back has lost the ports of all its VMs."""
@@ -75,6 +78,14 @@ class Maker:
         if plugged:
             self._settle(network.vm)
         return {vm: tuple(map(in_words, steps)) for vm, steps in plugged.items()}
+
+    def _filter_others(self, done: list[Step]) -> dict[VmId, Words]:
+        """Who flushes a ruleset takes the filters of all VMs away, and one after the other they would wait for long."""
+        if not any(isinstance(step, LoadRules) and step.scope is Scope.NODE for step in done):
+            return {}
+        namespaces.enter_home()
+        again = LOADED.load_again(self._watch.touched_filters())
+        return {vm: (f"load rules {Scope.NODE} {digest}",) for vm, digest in again.items()}
 
     def _settle(self, vm: VmId) -> Words:
         named = self._watch.settle(vm)

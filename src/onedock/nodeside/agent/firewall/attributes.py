@@ -10,9 +10,9 @@ _LIST_ELEMENT = 1
 _PADDING = (b"", bytes(3), bytes(2), bytes(1))
 
 
-def without(data: bytes, kind: int) -> bytes:
-    """The same row of attributes, but none of this type."""
-    return b"".join(attribute(one, value) for one, value in each_attribute(data) if one != kind)
+def without(data: bytes, *kinds: int) -> bytes:
+    """The same row of attributes, but none of these types."""
+    return b"".join(attribute(one, value) for one, value in each_attribute(data) if one not in kinds)
 
 
 def attribute(kind: int, value: bytes | str | int) -> bytes:

@@ -109,11 +109,6 @@ def text(documents: Iterable[Document], absent: Iterable[Table] = ()) -> str:
     return _text([*(document.text for document in documents), _commands(removals)])
 
 
-def preceded(by: Document, transaction: str) -> str:
-    """The JSON of one transaction that does something else before."""
-    return _text([by.text, _commands(json.loads(transaction)["nftables"])])
-
-
 def _text(parts: Iterable[str]) -> str:
     return f'{{"nftables":[{",".join(filter(None, parts))}]}}'
 

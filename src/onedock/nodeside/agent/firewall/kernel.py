@@ -3,7 +3,8 @@
 import errno
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from typing import TypeVar
 
@@ -12,10 +13,10 @@ import structlog
 from onedock.nodeside.agent.attributes import attributes, each_attribute
 from onedock.nodeside.agent.firewall import nfnetlink
 from onedock.nodeside.agent.firewall.attributes import without
-from onedock.nodeside.agent.firewall.batch import messages
+from onedock.nodeside.agent.firewall.batch import Message, messages
 from onedock.nodeside.agent.firewall.document import Ruleset, Table, text
 from onedock.nodeside.agent.firewall.hits import Hits, go_on, of_counter, of_elements, together
-from onedock.nodeside.agent.firewall.nfnetlink import Interrupted, Nftables
+from onedock.nodeside.agent.firewall.nfnetlink import Interrupted, Nftables, packed
 from onedock.reconcilers.errors import TransientError
 
 log = structlog.get_logger()
@@ -91,11 +92,16 @@ def counters(tables: Iterable[Table]) -> tuple[Hits, ...]:
 def undisturbed(read: Callable[[Nftables], T]) -> T:
     """What was read, from the beginning when something changed meanwhile. TransientError: that does not end."""
     with Nftables() as kernel:
-        for _ in range(_ATTEMPTS):
-            try:
-                return read(kernel)
-            except (Interrupted, FileNotFoundError):
-                continue
+        return undisturbed_by(kernel, read)
+
+
+def undisturbed_by(kernel: Nftables, read: Callable[[Nftables], T]) -> T:
+    """The same with a socket that serves for more."""
+    for _ in range(_ATTEMPTS):
+        try:
+            return read(kernel)
+        except (Interrupted, FileNotFoundError):
+            continue
     raise TransientError("rules change while they are read: something else on the node changes nftables; try again")
 
 
@@ -171,5 +177,15 @@ def transact(text: str, before: Iterable[Hits] = (), *, keep: bool = True) -> OS
     """
     commands = json.loads(text)["nftables"]
     go_on(commands, before)
+    return refused(list(messages(commands)), keep=keep)
+
+
+def refused(changes: Sequence[Message], *, keep: bool = True) -> OSError | None:
+    """Make all changes at once, or none; without ``keep``, only try. Returns the first reason against it."""
     with Nftables() as kernel:
-        return kernel.transact(messages(commands), keep=keep)
+        problem = kernel.transact(packed(changes), keep=keep)
+    if problem is None:
+        return None
+    which, number = problem
+    about = changes[which - 1].about if which else "transaction"
+    return OSError(number, f"{about}: {os.strerror(number)}")

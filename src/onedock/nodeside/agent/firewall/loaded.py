@@ -1,5 +1,6 @@
 """What this process has loaded, so that reading the kernel can tell whether it is still that."""
 
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from threading import Lock
@@ -22,6 +23,8 @@ class _Known:
     fingerprint: str = ""
     nics: frozenset[int] = frozenset()
     """In the table that VMs share: those that something may be there of."""
+    again: bytes = b""
+    """There too: what puts all of it back."""
 
 
 class Loaded:
@@ -29,6 +32,8 @@ class Loaded:
 
     def __init__(self) -> None:
         self._lock = Lock()
+        # Who puts many parts back holds none of their VMs' locks.
+        self._changing_parts = Lock()
         self._known: dict[_Key, _Known | None] = {}
         """None: there is nothing. Without an entry: not looked at yet."""
         self._left: dict[VmId, frozenset[int]] | None = None
@@ -58,9 +63,22 @@ class Loaded:
             return
         known, nics = self._current(key), ruleset.part.nics
         before = known.nics if known is not None else frozenset[int]()
-        # First what may be there whatever becomes of the transaction.
-        self._keep(key, _Known(nics=before | nics))
-        self._keep(key, _Known(ruleset.digest, shared.load(ruleset, before), nics))
+        with self._changing_parts:
+            # First what may be there whatever becomes of the transaction.
+            self._keep(key, _Known(nics=before | nics))
+            loaded = shared.load(ruleset, before)
+            self._keep(key, _Known(ruleset.digest, loaded.fingerprint, nics, loaded.again))
+
+    def load_again(self, vms: Iterable[VmId]) -> dict[VmId, str]:
+        """Put back, of these VMs' parts of the shared table, what is not as it was loaded; their digests.
+
+        For whoever is in the agent's namespace. What cannot be put back is left to its VM's own look.
+        """
+        with self._changing_parts:
+            known = {vm: one for vm in vms if (one := self._known.get((vm, Scope.NODE))) is not None and one.again}
+            harmed = shared.harmed((Part(vm, one.nics), one.fingerprint) for vm, one in known.items())
+            lost = {vm: known[vm].again for vm in harmed}
+            return {vm: known[vm].digest for vm in shared.load_again(lost)} if lost else {}
 
     def drop(self, vm: VmId, scope: Scope) -> None:
         """Remove the rules, if there are some. Raises TransientError."""
@@ -69,7 +87,9 @@ class Loaded:
             if scope is Scope.VM:
                 kernel.unload(INSIDE)
             else:
-                shared.unload(Part(vm, known.nics))
+                with self._changing_parts:
+                    self._keep(key, _Known(nics=known.nics))
+                    shared.unload(Part(vm, known.nics))
         self._keep(key, None)
 
     def forget(self, vm: VmId) -> None:

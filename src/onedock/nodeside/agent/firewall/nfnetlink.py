@@ -3,13 +3,16 @@
 Neither ``nft`` nor pyroute2 is asked to read: both take their time to parse what is only to be compared.
 """
 
+import errno
 import os
+import secrets
 import socket
 import struct
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import cache
+from itertools import count
 from queue import SimpleQueue
 from threading import Thread
 from typing import Self
@@ -33,6 +36,9 @@ _BUFFER = 1 << 16
 _SO_SNDBUFFORCE = 32
 _SOL_NETLINK, _CAP_ACK = 270, 10
 _SPARE = 4096
+PORTS = 0x1D0C << 16
+"""How the ports of our sockets begin: a notification has the port of who made the change. Above all process ids, and
+below what the kernel gives to others."""
 _REST_S = 1.0
 """A socket that is closed right after a transaction waits until the kernel has freed memory (an RCU grace period, ten
 times the transaction's own time), and lets no other transaction of the namespace begin meanwhile."""
@@ -40,6 +46,9 @@ times the transaction's own time), and lets no other transaction of the namespac
 
 class Interrupted(Exception):
     """Somebody changed what was being read."""
+
+
+_numbers = count(secrets.randbits(16))
 
 
 @cache
@@ -60,12 +69,24 @@ def _close_later(used: SimpleQueue[socket.socket]) -> None:
             one.close()
 
 
+def _bind(made: socket.socket) -> None:
+    for number in _numbers:
+        try:
+            made.bind((PORTS | number & 0xFFFF, 0))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+        else:
+            return
+
+
 class Nftables:
     """A socket in the namespace where the calling thread stands; a context."""
 
     def __init__(self) -> None:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_NETFILTER)
         self._socket.setsockopt(_SOL_NETLINK, _CAP_ACK, 1)  # errors without what they are about fit into the buffer
+        _bind(self._socket)
         self._sequence = 0
 
     def __enter__(self) -> Self:
@@ -82,34 +103,31 @@ class Nftables:
         """All objects that the names, such as that of a table, select. Raises FileNotFoundError or Interrupted."""
         return self._ask(what, family, names, _REQUEST | _DUMP)
 
-    def transact(self, messages: Iterable[Message], *, keep: bool = True) -> OSError | None:
-        """Make all changes at once, or none; without ``keep``, only try. Returns the first reason against it."""
-        changes = list(messages)
+    def transact(self, changes: bytes, *, keep: bool = True) -> tuple[int, int] | None:
+        """Make all packed changes at once, or none; without ``keep``, only try.
+
+        Returns the first reason against it: the number of the change, 0 for none of them, and an errno.
+        """
         resource = socket.htons(_SUBSYSTEM >> 8)
-        first = self._sequence + 1
-        parts = [_message(_BEGIN, _REQUEST, self._sequence, "", b"", resource)]
-        for one in changes:
-            self._sequence += 1
-            kind = _SUBSYSTEM | one.kind
-            parts.append(_message(kind, _REQUEST | one.flags, self._sequence, one.family, one.body))
-        self._sequence += 1
-        if keep:
-            # Without an end, the kernel checks all of it, and takes it back.
-            parts.append(_message(_END, _REQUEST, self._sequence, "", b"", resource))
-        sent = b"".join(parts)
+        # Without an end, the kernel checks all of it, and takes it back.
+        end = _message(_END, _REQUEST, 0, "", b"", resource) if keep else b""
+        sent = _message(_BEGIN, _REQUEST, 0, "", b"", resource) + changes + end
         self._socket.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, len(sent) + _SPARE)
         self._socket.send(sent)
         # The kernel has done it when send returns; a batch without errors has no answer.
-        for sequence, number in self._errors():
-            about = changes[sequence - first].about if first <= sequence < first + len(changes) else "transaction"
-            return OSError(number, f"{about}: {os.strerror(number)}")
-        return None
+        return next(self._errors(), None)
 
     def _errors(self) -> Iterator[tuple[int, int]]:
         """Sequence numbers and what is wrong, of all answers that are there."""
         with suppress(BlockingIOError):
             while True:
-                data = self._socket.recv(_BUFFER, socket.MSG_DONTWAIT)
+                try:
+                    data = self._socket.recv(_BUFFER, socket.MSG_DONTWAIT)
+                except OSError as error:
+                    if error.errno != errno.ENOBUFS:
+                        raise
+                    yield 0, errno.ENOBUFS  # more is wrong than the socket takes
+                    continue
                 while data:
                     length, kind, _, sequence, _ = _HEADER.unpack_from(data)
                     payload, data = data[_HEADER.size : length], data[(length + 3) & ~3 :]
@@ -136,6 +154,14 @@ class Nftables:
                         raise OSError(number, os.strerror(number))
                     return
                 yield payload[_GENERAL.size :]
+
+
+def packed(changes: Iterable[Message]) -> bytes:
+    """Changes for a transaction, numbered from 1 on."""
+    return b"".join(
+        _message(_SUBSYSTEM | one.kind, _REQUEST | one.flags, number, one.family, one.body)
+        for number, one in enumerate(changes, 1)
+    )
 
 
 def _message(kind: int, flags: int, sequence: int, family: str, body: bytes, resource: int = 0) -> bytes:

@@ -3,29 +3,58 @@
 Transactions of several VMs may run at a time: each names what is its own.
 """
 
+import json
+import zlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from threading import Lock
 
 from onedock.nodeside.agent.attributes import attributes
 from onedock.nodeside.agent.firewall import nfnetlink
-from onedock.nodeside.agent.firewall.document import Document, Part, Ruleset, preceded, text
+from onedock.nodeside.agent.firewall.attributes import without
+from onedock.nodeside.agent.firewall.batch import messages
+from onedock.nodeside.agent.firewall.document import Document, Part, Ruleset, text
 from onedock.nodeside.agent.firewall.hits import Hits, of_counter
 from onedock.nodeside.agent.firewall.host import CHAINS, COUNTERS, SETS, TABLE, chain_name, nothing_of, owner
-from onedock.nodeside.agent.firewall.kernel import digest, elements, head, proven, transact, undisturbed
-from onedock.nodeside.agent.firewall.nfnetlink import Nftables
+from onedock.nodeside.agent.firewall.kernel import (
+    digest,
+    elements,
+    head,
+    proven,
+    refused,
+    transact,
+    undisturbed,
+    undisturbed_by,
+)
+from onedock.nodeside.agent.firewall.nfnetlink import Nftables, packed
 from onedock.reconcilers.errors import TransientError
 from onedock.reconcilers.model import Nic, VmId
 
 # Attributes of linux/netfilter/nf_tables.h; the table is the first one of every object.
 _TABLE, _TABLE_FLAGS, _TABLE_USE = 1, 2, 3
 _CHAIN, _CHAIN_OF_RULE, _SET_NAME = 3, 2, 2
+_CHAIN_HANDLE, _RULE_HANDLE, _RULE_POSITION, _SET_HANDLE = 2, 3, 6, 16
+"""Numbers that the kernel never gives twice; all else is the same when the same is loaded again."""
 _OBJECT_NAME, _OBJECT_TYPE = 2, 3
 _COUNTER = (1).to_bytes(4)
 
 _FAMILY, _NAME = TABLE
+
+
+_AT_ONCE = 100
+"""VMs of a transaction: one that cannot be done is tried again in halves."""
+
+
+@dataclass(frozen=True, slots=True)
+class PartLoaded:
+    """What is remembered of a transaction."""
+
+    fingerprint: str
+    again: bytes
+    """What was said to the kernel, compressed: to compile it takes longer than all else."""
 
 
 class _Loading:
@@ -56,17 +85,39 @@ class _Loading:
 _LOADING = _Loading()
 
 
-def load(ruleset: Ruleset, before: Iterable[int] = ()) -> str:
-    """Replace the VM's part, from that of the NICs ``before``. Returns the fingerprint.
+def load(ruleset: Ruleset, before: Iterable[int] = ()) -> PartLoaded:
+    """Replace the VM's part, from that of the NICs ``before``.
 
     Raises TransientError: a NIC is gone or somebody else changes the rules.
     """
     assert ruleset.part is not None
     gone = replace(ruleset.part, nics=frozenset(before) - ruleset.part.nics)
-    transaction = preceded(nothing_of(gone), ruleset.text) if gone.nics else ruleset.text
+    removed = messages(nothing_of(gone).commands) if gone.nics else ()
+    changes = list(messages(json.loads(ruleset.text)["nftables"]))
     with _LOADING.going_on():
         _put_in_force()
-        return proven(transact(transaction), fingerprint(ruleset.part))
+        found = proven(refused([*removed, *changes]), fingerprint(ruleset.part))
+    return PartLoaded(found, zlib.compress(packed(changes), 1))
+
+
+def load_again(parts: Mapping[VmId, bytes]) -> Iterator[VmId]:
+    """Do what loaded these parts, in few transactions; yields whose is there, others' NICs are gone."""
+    whole = tuple(parts.items())
+    with _LOADING.going_on():
+        for first in range(0, len(whole), _AT_ONCE):
+            yield from _together(whole[first : first + _AT_ONCE])
+
+
+def _together(parts: Sequence[tuple[VmId, bytes]]) -> Iterator[VmId]:
+    # Each refers to its sets by their names: so it does no harm that their numbers are those of other parts, too.
+    with Nftables() as kernel:
+        problem = kernel.transact(b"".join(zlib.decompress(changes) for _, changes in parts))
+    half = len(parts) // 2
+    if problem is None:
+        yield from (vm for vm, _ in parts)
+    elif half:
+        yield from _together(parts[:half])
+        yield from _together(parts[half:])
 
 
 def unload(part: Part) -> None:
@@ -84,6 +135,15 @@ def fingerprint(part: Part) -> str | None:
     keeps changing it.
     """
     return digest(undisturbed(lambda kernel: _contents(kernel, part)))
+
+
+def harmed(loaded: Iterable[tuple[Part, str]]) -> Iterator[VmId]:
+    """Whose part has another fingerprint now; nobody whose part is changing."""
+    with Nftables() as kernel:
+        for part, expected in loaded:
+            with suppress(TransientError):
+                if digest(undisturbed_by(kernel, partial(_contents, part=part))) != expected:
+                    yield part.vm
 
 
 def counters(vm: VmId, nics: Iterable[Nic]) -> tuple[Hits, ...]:
@@ -112,11 +172,12 @@ def _contents(kernel: Nftables, part: Part) -> list[list[bytes]]:
 def _of_nic(kernel: Nftables, nic: str) -> Iterator[bytes]:
     for chain in (nic + one for one in CHAINS):
         with suppress(FileNotFoundError):
-            yield kernel.get(nfnetlink.GET_CHAIN, _FAMILY, {_TABLE: _NAME, _CHAIN: chain})
-            yield from kernel.dump(nfnetlink.GET_RULE, _FAMILY, {_TABLE: _NAME, _CHAIN_OF_RULE: chain})
+            yield without(kernel.get(nfnetlink.GET_CHAIN, _FAMILY, {_TABLE: _NAME, _CHAIN: chain}), _CHAIN_HANDLE)
+            for rule in kernel.dump(nfnetlink.GET_RULE, _FAMILY, {_TABLE: _NAME, _CHAIN_OF_RULE: chain}):
+                yield without(rule, _RULE_HANDLE, _RULE_POSITION)
     for name in (nic + one for one in SETS):
         with suppress(FileNotFoundError):
-            yield kernel.get(nfnetlink.GET_SET, _FAMILY, {_TABLE: _NAME, _SET_NAME: name})
+            yield without(kernel.get(nfnetlink.GET_SET, _FAMILY, {_TABLE: _NAME, _SET_NAME: name}), _SET_HANDLE)
             yield from elements(kernel, TABLE, name)
 
 

@@ -15,7 +15,10 @@ from onedock.reconcilers.model import VmId
 log = structlog.get_logger()
 
 _BURST_S = 0.15
-"""One damage is several notifications, and a look costs some milliseconds."""
+"""One damage is several notifications, and a look costs some milliseconds.
+
+Nobody waits for more of filters: a transaction is told as a whole, and what they kept back passes meanwhile.
+"""
 _AT_ONCE_S = 1.0
 """What is undone within this time was not meant for us to repair; more seldom, each time is a case of its own."""
 _LONGEST_S = 60.0
@@ -64,6 +67,10 @@ class Healer:
         self._tasks: dict[VmId, asyncio.Task[None]] = {}
         self._turns: set[VmId] = set()
         self._looked_at: dict[VmId, _Mark] = {}
+        self._done_meanwhile: dict[VmId, frozenset[str]] = {}
+        """By others, for those who are being looked at and may be about to do the same."""
+        self._found_whole: dict[VmId, _Mark] = {}
+        """By the last look, maybe because others had done it all and have not said so yet."""
         self._past: dict[VmId, _Past] = {}
         self._first_looks = asyncio.Semaphore(_AT_A_TIME)
         self.record = Record()
@@ -82,13 +89,16 @@ class Healer:
     def clear(self, vm: VmId) -> None:
         """Somebody is about to look at everything that the marks until now were about."""
         self._marks.pop(vm, None)
+        self._found_whole.pop(vm, None)
 
     def put_back(self, vm: VmId, steps: tuple[str, ...]) -> None:
         """So much was done for the VM while another one was healed. Its own look follows, without haste."""
-        mark = self._looked_at.get(vm) or self._marks.get(vm)
+        mark = self._looked_at.get(vm) or self._marks.get(vm) or self._found_whole.pop(vm, None)
         if mark is None:
             return
         self._note(vm, mark, steps)
+        if vm in self._looked_at:
+            self._done_meanwhile[vm] = self._done_meanwhile.get(vm, frozenset()).union(steps)
         if vm in self._marks:
             self._set(vm, replace(mark, put_back=True))
 
@@ -120,11 +130,13 @@ class Healer:
         self._loop.call_soon_threadsafe(self._schedule, vm)
 
     def _schedule(self, vm: VmId) -> None:
-        if vm in self._timers or vm in self._waiting or vm in self._tasks or vm not in self._marks:
+        mark = self._marks.get(vm)
+        if vm in self._timers or vm in self._waiting or vm in self._tasks or mark is None:
             return
         now = self._loop.time()
         past = self._past.get(vm)
-        pause = max(_BURST_S, past.ended + past.pause_s - now) if past else _BURST_S
+        burst = 0.0 if mark.cause is Cause.FILTER else _BURST_S
+        pause = max(burst, past.ended + past.pause_s - now) if past else burst
         self._timers[vm] = self._loop.call_later(pause, self._queue, vm)
 
     def _queue(self, vm: VmId) -> None:
@@ -170,9 +182,11 @@ class Healer:
             log.exception("healing failed", vm=vm)
             self._failed(vm, repr(error))
         else:
-            self._succeeded(vm, mark, steps)
+            meanwhile = self._done_meanwhile.get(vm, frozenset())
+            self._succeeded(vm, mark, tuple(one for one in steps if one not in meanwhile))
         finally:
             self._looked_at.pop(vm, None)
+            self._done_meanwhile.pop(vm, None)
 
     def _failed(self, vm: VmId, error: str) -> None:
         past = self._past.get(vm)
@@ -186,7 +200,9 @@ class Healer:
         past = self._past.get(vm)
         if steps:
             self._note(vm, mark, steps)
-        elif past and (past.error or self._loop.time() - past.ended >= _AT_ONCE_S):
+            return
+        self._found_whole[vm] = mark
+        if past and (past.error or self._loop.time() - past.ended >= _AT_ONCE_S):
             del self._past[vm]
 
     def _note(self, vm: VmId, mark: _Mark, steps: tuple[str, ...]) -> None:

@@ -66,16 +66,17 @@ class Notice:
 
 
 def parse(messages: bytes) -> Iterator[Notice]:
-    """The notices in one datagram of a netlink socket; messages of other kinds are left out."""
-    offset = 0
+    """The notices in one datagram of a netlink socket, equal ones in a row once; other messages are left out."""
+    offset, before = 0, None
     while offset + _HEADER.size <= len(messages):
         length, kind, *_ = _HEADER.unpack_from(messages, offset)
         if length < _HEADER.size or offset + length > len(messages):
             return
         read = _READERS.get(kind)
         notice = read(kind in _GOING, messages[offset + _HEADER.size : offset + length]) if read else None
-        if notice is not None:
+        if notice is not None and notice != before:
             yield notice
+            before = notice
         offset += aligned(length)
 
 

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
+from onedock.nodeside.agent.firewall.nfnetlink import PORTS
 from onedock.nodeside.agent.healing.notices import Notice, parse
 from onedock.nodeside.heals import Cause
 
@@ -20,14 +21,14 @@ _NFTABLES = 7
 _NETLINK_NETFILTER = 12
 _SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP = 270, 1
 _SO_ATTACH_FILTER, _SO_RCVBUFFORCE = 26, 33
-_NODE_BUFFER_BYTES = 4 * 1024 * 1024
+_NODE_BUFFER_BYTES = 16 * 1024 * 1024
 """Of the sockets that hear of all links of the node; those of VMs keep the kernel's default."""
 _DATAGRAM_BYTES = 64 * 1024
 _TOGETHER_S = 0.02
 """What is said within this time is read at once."""
 _ALL_LINKS = struct.pack("=IHHIIBxHiII", 32, 18, 0x301, 0, 0, 0, 0, 0, 0, 0)
 """RTM_GETLINK with NLM_F_REQUEST | NLM_F_DUMP."""
-_LOAD_HALF, _LOAD_BYTE, _IF_EQUAL, _IF_SET, _RETURN = 0x28, 0x30, 0x15, 0x45, 0x06
+_LOAD_WORD, _LOAD_HALF, _LOAD_BYTE, _AND, _IF_EQUAL, _IF_SET, _RETURN = 0x20, 0x28, 0x30, 0x54, 0x15, 0x45, 0x06
 _DELETED_BY_HAND = (
     (_LOAD_HALF, 0, 0, 4),
     (_IF_EQUAL, 0, 7, socket.htons(29)),  # RTM_DELNEIGH
@@ -41,6 +42,15 @@ _DELETED_BY_HAND = (
     (_RETURN, 0, 0, 0),
 )
 """A socket filter: bridges and tunnels learn and forget neighbours all the time, at the guests' will."""
+
+_MADE_BY_OTHERS = (
+    (_LOAD_WORD, 0, 0, 12),
+    (_AND, 0, 0, socket.htonl(0xFFFF0000)),
+    (_IF_EQUAL, 0, 1, socket.htonl(PORTS)),
+    (_RETURN, 0, 0, 0),
+    (_RETURN, 0, 0, 0xFFFFFFFF),
+)
+"""Of filters: what is loaded for hundreds of VMs at once would not fit into the buffer, and is no news."""
 
 
 class Subscription:
@@ -139,10 +149,7 @@ class Subscription:
 def sockets_of_node() -> tuple[socket.socket, ...]:
     """What the agent hears of its own namespace: links, their qdiscs, lasting forwarding entries, filters."""
     made = (_route((_LINK, _TC)), _route((_NEIGHBOUR,)), _filters())
-    program = b"".join(struct.pack("=HBBI", *instruction) for instruction in _DELETED_BY_HAND)
-    kept = ctypes.create_string_buffer(program, len(program))
-    fprog = struct.pack("HP", len(_DELETED_BY_HAND), ctypes.addressof(kept))
-    made[1].setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, fprog)
+    _attach(made[1], _DELETED_BY_HAND)
     for one in made:
         one.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _NODE_BUFFER_BYTES)
     made[0].send(_ALL_LINKS)
@@ -162,7 +169,15 @@ def _route(groups: Iterable[int]) -> socket.socket:
 
 
 def _filters() -> socket.socket:
-    return _joined(_NETLINK_NETFILTER, (_NFTABLES,))
+    made = _joined(_NETLINK_NETFILTER, (_NFTABLES,))
+    _attach(made, _MADE_BY_OTHERS)
+    return made
+
+
+def _attach(to: socket.socket, instructions: tuple[tuple[int, int, int, int], ...]) -> None:
+    program = b"".join(struct.pack("=HBBI", *one) for one in instructions)
+    kept = ctypes.create_string_buffer(program, len(program))
+    to.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", len(instructions), ctypes.addressof(kept)))
 
 
 def _joined(protocol: int, groups: Iterable[int]) -> socket.socket:

@@ -39,6 +39,7 @@ class Watch:
         self._addresses: dict[VmId, frozenset[tuple[str, bytes, int]]] = {}
         self._listening: set[VmId] = set()
         self._vms: dict[VmId, _Watched] = {}
+        self._touched: set[VmId] = set()
         self._switch = SwitchWatch(due)
         self._host = Subscription(self._on_node, sockets_of_node())
         self._host.read()  # all links as they are now: no VM depends on them yet, so none is due
@@ -89,6 +90,11 @@ class Watch:
         """All links of the node as far as they were heard of, in their last state."""
         return self._host.links()
 
+    def touched_filters(self) -> frozenset[VmId]:
+        """VMs whose filters on the node others have changed since this was asked the last time; in whatever thread."""
+        touched, self._touched = self._touched, set()
+        return frozenset(touched)
+
     def forget(self, vm: VmId) -> None:
         """Hear no more of a VM, and let go of its namespace."""
         self.depend(vm, Network(vm))
@@ -126,8 +132,10 @@ class Watch:
     def _on_node(self, notice: Notice, name: str) -> None:
         if notice.cause is Cause.OVERRUN:
             concerned = tuple(self._names)
+            self._touched.update(concerned)
         elif notice.cause is Cause.FILTER:
             concerned = self._filtered(notice) if notice.name == _TABLE else ()
+            self._touched.update(concerned)
         else:
             concerned = tuple(self._users.get(name, ()))
         for vm in concerned:
