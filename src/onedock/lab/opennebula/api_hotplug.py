@@ -182,8 +182,8 @@ class HotplugApi:
         vm = self._vms.vm(number)
         wanted = parsed(template)
         step = None if vm.state in _PLAIN_UPDATE else self._step(vm, "updateconf")
-        hotplug.update_configuration(self._store, vm, wanted, append=bool(append))
-        if step is None:
+        changed = hotplug.update_configuration(self._store, vm, wanted, append=bool(append))
+        if step is None or not changed:
             self._store.save(vm)
         else:
             self._oned.apply(vm, step)

@@ -118,8 +118,11 @@ def _mark_disk_snapshot(disk: Vector, tree: DiskSnapshots, number: int) -> None:
     disk["DISK_SNAPSHOT_TOTAL_SIZE"] = str(sum(int(snapshot["SIZE"]) for snapshot in tree.snapshots))
 
 
-def update_configuration(store: Store, vm: Vm, wanted: Template, *, append: bool) -> None:
-    """``one.vm.updateconf``: replaces all that it may change (what is not given goes), or merges."""
+def update_configuration(store: Store, vm: Vm, wanted: Template, *, append: bool) -> bool:
+    """``one.vm.updateconf``: replaces all that it may change (what is not given goes), or merges.
+
+    Returns whether the context is another one, which is all that a running VM is told of.
+    """
     old_context = next(iter(vectors(vm.template, "CONTEXT")), None)
     for name in UPDATECONF:
         if name in wanted:
@@ -135,6 +138,7 @@ def update_configuration(store: Store, vm: Vm, wanted: Template, *, append: bool
             new["DISK_ID"] = str(disks.next_disk_id(vm))
     disks.give_targets(vm, store.images.objects)
     context.refresh(vm, store.networks.objects)
+    return next(iter(vectors(vm.template, "CONTEXT")), None) != old_context
 
 
 _OF_STATE = {
