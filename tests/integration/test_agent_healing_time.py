@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from tests.support.agent import PrivateAgent
+from tests.support.heals import number_of_heals
 from tests.support.waiting import eventually
 
 from onedock.nodeside.heals import Cause, Healed
@@ -33,7 +34,6 @@ GIVE_UP_S = 20.0
 ENDS_S = 4.0
 """An agent gives requests that have begun a second longer than that."""
 ATTEMPTS = 3
-AT_ONCE_S = 1.1
 A = VmId(240500)
 MANY = tuple(VmId(240501 + number) for number in range(60))
 BRIDGE = "odt-second0"
@@ -96,14 +96,6 @@ DAMAGES: dict[str, Damage] = {
     "rules flushed outside": outside("nft", "flush", "ruleset"),
     "namespace deleted": outside("ip", "netns", "del", f"one-{A}"),
 }
-
-
-async def number_of_heals(client: AgentClient) -> int:
-    """So far; what is undone sooner than a second after the last one is put back with growing pauses."""
-    heals = await client.heals()
-    last = max((one.time for one in heals.recent), default=0.0)
-    await eventually(lambda: time.time() > last + AT_ONCE_S)
-    return sum(heals.counts.values())
 
 
 async def healed_after(agent: PrivateAgent, client: AgentClient, damage: Damage, vms: Sequence[VmId]) -> list[Healed]:

@@ -7,6 +7,7 @@ import pytest
 from tests.support import processes
 from tests.support.agent import PrivateAgent
 from tests.support.probing import inside
+from tests.support.waiting import eventually
 
 from onedock.nodeside.remote import AgentClient
 from onedock.reconcilers.model import Network, Nic, VmId
@@ -32,11 +33,22 @@ def _send(port: int) -> None:
         opened.sendto(b"1234", (ADDRESS, port))
 
 
-async def _hits(client: AgentClient) -> dict[str, int]:
-    """Of rules that users wrote, by their words."""
+async def _count(client: AgentClient, wanted: dict[str, int]) -> None:
+    """Wait until the rules that users wrote, by their words, have counted that: packets take a moment."""
+
+    async def counted() -> bool:
+        (nic,) = (await client.path(VM)).nics
+        assert nic.rules is not None
+        assert {hit.words: hit.packets for hit in nic.rules if hit.words} == wanted
+        return True
+
+    await eventually(counted)
+
+
+async def _dropped(client: AgentClient) -> bool:
     (nic,) = (await client.path(VM)).nics
     assert nic.rules is not None
-    return {hit.words: hit.packets for hit in nic.rules if hit.words}
+    return any(hit.rule == "in.dropped" and hit.packets for hit in nic.rules)
 
 
 async def test_rules_count_on_whatever_is_replaced() -> None:
@@ -46,19 +58,16 @@ async def test_rules_count_on_whatever_is_replaced() -> None:
             agent.run(["ip", "address", "add", "10.9.0.9/24", "dev", "odt-br7"])
             for port in (53, 53, 123):
                 inside(agent.netns, partial(_send, port))
-            path = await client.path(VM)
-            assert path.nics[0].rules is not None
-            dropped = next(hit for hit in path.nics[0].rules if hit.rule == "in.dropped")
-            assert dropped.packets >= 1
-            assert await _hits(client) == {IN_WORDS[DNS]: 2, IN_WORDS[SSH]: 0}
+            await _count(client, {IN_WORDS[DNS]: 2, IN_WORDS[SSH]: 0})
+            await eventually(lambda: _dropped(client), what="what no rule describes is dropped")
             await client.ensure(_network(NTP, DNS))
             inside(agent.netns, partial(_send, 123))
-            assert await _hits(client) == {IN_WORDS[DNS]: 2, IN_WORDS[NTP]: 1}
+            await _count(client, {IN_WORDS[DNS]: 2, IN_WORDS[NTP]: 1})
         agent.kill()
         agent.start()
         async with AgentClient(agent.socket) as client:
-            assert await _hits(client) == {IN_WORDS[DNS]: 2, IN_WORDS[NTP]: 1}
+            await _count(client, {IN_WORDS[DNS]: 2, IN_WORDS[NTP]: 1})
             inside(agent.netns, partial(_send, 53))
-            assert await _hits(client) == {IN_WORDS[DNS]: 3, IN_WORDS[NTP]: 1}
+            await _count(client, {IN_WORDS[DNS]: 3, IN_WORDS[NTP]: 1})
             await client.remove(VM)
         processes.wait_until(lambda: "one-" not in str(agent.ip("link")), within=10, what="the VM's links are gone")

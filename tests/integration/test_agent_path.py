@@ -13,12 +13,13 @@ import pytest
 from pydantic import TypeAdapter
 from tests.support.agent import PrivateAgent
 from tests.support.leaks import assert_nothing_leaked, snapshot
+from tests.support.waiting import eventually
 
 from onedock.nodeside.remote import AgentClient
 from onedock.reconcilers.errors import NotFoundError
 from onedock.reconcilers.model import Network, Nic, VmId
 from onedock.reconcilers.nic_parts import Vxlan
-from onedock.reconcilers.path import Fault, Hop, VmPath
+from onedock.reconcilers.path import Fault, Hop, NicPath, VmPath
 from onedock.reconcilers.path_fault import find_broken
 
 pytestmark = [
@@ -108,6 +109,8 @@ def node() -> Iterator[Node]:
 @pytest.fixture
 async def agent(node: Node) -> Node:
     await node.make(NETWORK)
+    # A port forwards only once the kernel has seen to it that both ends are up.
+    await eventually(lambda: fault_of(node.look()) is None, what="the way is whole")
     return node
 
 
@@ -128,11 +131,15 @@ async def test_a_whole_way_is_read_hop_by_hop(agent: Node) -> None:
     assert nic.joined
 
     agent.run(["busybox", "ping", "-c", "3", "-i", "0.1", "10.6.0.1"], netns=NETNS)
-    counted = agent.look().nics[0]
-    assert counted.inside is not None
-    assert counted.host is not None
-    assert counted.inside.counters.tx_packets >= 4
-    assert counted.host.counters.rx_packets == counted.inside.counters.tx_packets
+
+    def counts() -> NicPath | None:
+        """The same at both ends, unless something was sent between the two looks."""
+        counted = agent.look().nics[0]
+        assert counted.inside is not None
+        assert counted.host is not None
+        return counted if counted.host.counters.rx_packets == counted.inside.counters.tx_packets >= 4 else None
+
+    counted = await eventually(counts)
     assert [(one.address, one.state) for one in counted.neighbours] in (
         [("10.6.0.1", "reachable")],
         [("10.6.0.1", "delay")],
@@ -261,10 +268,8 @@ async def test_packets_that_a_limit_drops_are_seen(agent: Node) -> None:
     limit = ["tc", "qdisc", "replace", "dev", HOST, "root", "tbf", "rate", "8kbit", "burst", "1600", "limit", "1600"]
     agent.run(limit)
     with flood(agent):
-        path = agent.look()
+        fault = await eventually(lambda: fault_of(agent.look()), what="packets are dropped")
     agent.run(["tc", "qdisc", "del", "dev", HOST, "root"])
-    fault = fault_of(path)
-    assert fault is not None
     assert fault.hop is Hop.HOST
     assert "its bandwidth limit is reached" in fault.reason
 

@@ -16,8 +16,9 @@ import pytest_asyncio
 from tests.support import engine as engines
 from tests.support import registry as registries
 from tests.support.cloud import BRIDGE
-from tests.support.faults import Scene, filled, moved_away, read_only, stopped
+from tests.support.faults import Scene, filled, moved_away, read_only
 from tests.support.images import Image, load
+from tests.support.processes import stopped
 from tests.support.waiting import eventually
 
 from onedock.lab.opennebula.states import LcmState, VmState

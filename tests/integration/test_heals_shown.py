@@ -2,9 +2,7 @@
 
 import asyncio
 import json
-import os
 import subprocess
-import sys
 from typing import Any
 
 import pytest
@@ -24,28 +22,17 @@ pytestmark = [
 ]
 
 
-async def onedock(cloud: Cloud, *argv: str) -> str:
-    """Standard output of the command."""
-    environment = os.environ | {"ONEDOCK_CONFIG": str(cloud.directory / "onedock.toml")}
-    command = [sys.executable, "-c", "from onedock.cli.main import app; app()", *argv]
-    done = await asyncio.to_thread(
-        subprocess.run, command, env=environment, capture_output=True, text=True, timeout=30, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 async def healed(cloud: Cloud, vm: int) -> list[dict[str, Any]]:
     """The lines of the VM's log that tell of it."""
-    lines = [json.loads(line) for line in (await onedock(cloud, "log", str(vm), "--json")).splitlines()]
+    lines = [json.loads(line) for line in (await cloud.onedock("log", str(vm), "--json")).splitlines()]
     return [line for line in lines if line["event"] == "network healed"]
 
 
 async def test_heals_are_told_wherever_people_look(engine: PrivateEngine, registry: PrivateRegistry) -> None:
     async with Cloud(engine, registry) as cloud:
         vm = await cloud.running_vm(await cloud.image("healed"), name="web")
-        assert "healed" not in await onedock(cloud, "status", str(vm))
-        assert "healed" not in await onedock(cloud, "net", str(vm))
+        assert "healed" not in await cloud.onedock("status", str(vm))
+        assert "healed" not in await cloud.onedock("net", str(vm))
 
         subprocess.run(["ip", "-n", f"one-{vm}", "route", "del", "default"], check=True)  # noqa: ASYNC221
         [line] = await eventually(lambda: healed(cloud, vm), within=20)
@@ -54,21 +41,21 @@ async def test_heals_are_told_wherever_people_look(engine: PrivateEngine, regist
         assert line["fields"]["seconds"] > 0
         told = f"within {line['fields']['seconds']:g} s because of route: {line['fields']['what']}"
         for view in ("status", "net"):
-            assert f"network healed once 0s ago {told}" in _unaged(await onedock(cloud, view, str(vm)))
-        text = await onedock(cloud, "log", str(vm))
+            assert f"network healed once 0s ago {told}" in _unaged(await cloud.onedock(view, str(vm)))
+        text = await cloud.onedock("log", str(vm))
         assert "network healed  node=node1 cause=route what=" in text
         assert "heal=" not in text
-        assert "1, 0s ago" in _unaged(await onedock(cloud, "status"))
-        assert 'onedock_heals_total{cause="route",node="node1"} 1.0' in await onedock(cloud, "metrics")
+        assert "1, 0s ago" in _unaged(await cloud.onedock("status"))
+        assert 'onedock_heals_total{cause="route",node="node1"} 1.0' in await cloud.onedock("metrics")
 
         # What happened while nobody listened is told by the next controller, and nothing twice.
         await asyncio.to_thread(cloud.controller.stop)
         cloud.engine.run_in_netns(["ip", "link", "set", f"one-{vm}-0", "nomaster"])
         await asyncio.to_thread(cloud.controller.start)
         assert len(await eventually(lambda: _several(cloud, vm), within=20)) == 2
-        state = json.loads(await onedock(cloud, "status", str(vm), "--json"))
+        state = json.loads(await cloud.onedock("status", str(vm), "--json"))
         assert (state["heals"]["count"], state["heals"]["latest"]["what"]) == (2, f"plug in one-{vm}-0 odtbr0")
-        assert "network healed 2 times, last" in await onedock(cloud, "net", str(vm))
+        assert "network healed 2 times, last" in await cloud.onedock("net", str(vm))
 
 
 async def _several(cloud: Cloud, vm: int) -> list[dict[str, Any]] | None:

@@ -1,14 +1,13 @@
 """NICs and aliases that come and go while a VM runs, on the real engine and kernel, told through OpenNebula."""
 
-import asyncio
-import contextlib
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from xml.etree.ElementTree import Element
 
 import pytest
 import pytest_asyncio
 from tests.support.cloud import Cloud
+from tests.support.echo import PORT, SERVE, conversation, listening
 from tests.support.engine import PrivateEngine
 from tests.support.images import Image
 from tests.support.kept_cloud import KeptCloud
@@ -18,8 +17,7 @@ from onedock.lab.opennebula.states import LcmState, VmState
 
 pytestmark = [pytest.mark.root, pytest.mark.engine, pytest.mark.asyncio(loop_scope="module")]
 
-ECHO_PORT = 7000
-ECHO = Image(cmd=("sh", "-c", f"trap 'exit 0' TERM; nc -ll -p {ECHO_PORT} -e cat & while :; do sleep 0.1; done"))
+ECHO = Image(cmd=("sh", "-c", f"trap 'exit 0' TERM; {SERVE}"))
 SECOND_BRIDGE = "odtbr1"
 SECOND_GATEWAY = "10.78.0.1"
 
@@ -54,37 +52,6 @@ async def changed(cloud: Cloud, vm: int, method: str, *arguments: object) -> Ele
     await cloud.one.call(method, vm, *arguments)
     await cloud.reaches(vm, LcmState.RUNNING)
     return await cloud.one.vm(vm)
-
-
-@contextlib.asynccontextmanager
-async def conversation(cloud: Cloud, address: str) -> AsyncIterator[Callable[[str], Awaitable[None]]]:
-    """One TCP connection to an echo in the VM."""
-    argv = ["nsenter", f"--net=/run/netns/{cloud.engine.netns}", "busybox", "nc", address, str(ECHO_PORT)]
-    client = await asyncio.create_subprocess_exec(*argv, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE)
-    assert client.stdin is not None
-    assert client.stdout is not None
-    sink, source = client.stdin, client.stdout
-
-    async def say(word: str) -> None:
-        sink.write(f"{word}\n".encode())
-        async with asyncio.timeout(5):
-            assert await source.readline() == f"{word}\n".encode()
-
-    try:
-        yield say
-    finally:
-        client.kill()
-        await client.wait()
-
-
-async def listening(cloud: Cloud, vm: int) -> str:
-    """The VM's first address, once its echo listens."""
-    await eventually(
-        lambda: f":{ECHO_PORT} " in cloud.run_in(vm, "/bin/busybox", "netstat", "-ltn"), what="the VM listens"
-    )
-    address = (await cloud.one.vm(vm)).findtext("TEMPLATE/NIC/IP")
-    assert address
-    return address
 
 
 def run_of(cloud: Cloud, vm: int) -> tuple[str, str]:
@@ -199,7 +166,7 @@ async def test_a_nic_attached_while_powered_off_is_there_after_resume(cloud: Clo
 async def open_to(cloud: Cloud, address: str) -> bool:
     """Whether a new connection reaches the echo."""
     try:
-        async with conversation(cloud, address) as say:
+        async with conversation(cloud, address, within=5) as say:
             await say("knock")
     except (AssertionError, TimeoutError):
         return False
@@ -223,9 +190,7 @@ async def group_settles(cloud: Cloud, group: int, vm: int) -> None:
 
 
 async def test_rules_change_under_an_open_connection(cloud: Cloud) -> None:
-    echo_only = (
-        f'RULE=[PROTOCOL="TCP",RULE_TYPE="inbound",RANGE="{ECHO_PORT}"]\nRULE=[PROTOCOL="ALL",RULE_TYPE="outbound"]'
-    )
+    echo_only = f'RULE=[PROTOCOL="TCP",RULE_TYPE="inbound",RANGE="{PORT}"]\nRULE=[PROTOCOL="ALL",RULE_TYPE="outbound"]'
     ping_only = 'RULE=[PROTOCOL="ICMP",RULE_TYPE="inbound"]\nRULE=[PROTOCOL="ALL",RULE_TYPE="outbound"]'
     group = await cloud.one.call("one.secgroup.allocate", f'NAME="web"\n{echo_only}')
     network = await cloud.one.call(
@@ -289,3 +254,22 @@ async def test_an_update_of_a_network_reaches_its_vms(cloud: Cloud) -> None:
         assert json.loads(shown.stdout)[0]["mtu"] == 1400
         await say("narrow")
     assert run_of(cloud, vm) == before
+
+
+async def test_a_new_context_is_followed_under_an_open_connection(cloud: Cloud) -> None:
+    network = await second_network(cloud)
+    nic = f'NIC=[NETWORK_ID="{network}"]\nCONTEXT=[NETWORK="YES"]'
+    vm = await cloud.running_vm(await cloud.image("echo", ECHO), nic=False, more=nic)
+    first = await listening(cloud, vm)
+    before = run_of(cloud, vm)
+    async with conversation(cloud, first) as say:
+        await say("as it was")
+        await cloud.one.call("one.vn.update", network, f'ROUTES="10.90.0.0/16 via {SECOND_GATEWAY}"', 1)
+        document = await changed(cloud, vm, "one.vm.updateconf", 'CONTEXT=[NETWORK="YES"]')
+        assert document.find("USER_TEMPLATE/ERROR") is None
+        route = ["nsenter", f"--net=/run/netns/one-{vm}", "ip", "-j", "route", "show", "10.90.0.0/16"]
+        shown = json.loads(cloud.engine.run_in_netns(route).stdout)
+        assert [(one["gateway"], one["dev"]) for one in shown] == [(SECOND_GATEWAY, "eth0")]
+        await say("with a route")
+    assert run_of(cloud, vm) == before
+    assert "the network follows the new context" in cloud.one.vm_log(vm).read_text()

@@ -1,10 +1,6 @@
 """`onedock net` on a whole cloud: the way of a VM's frames by OpenNebula's names, and faults that no agent can heal."""
 
-import asyncio
 import json
-import os
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -46,29 +42,13 @@ async def vm(cloud: Cloud) -> int:
     return await cloud.running_vm(image, name="web")
 
 
-async def onedock(cloud: Cloud, *argv: str) -> str:
-    """Standard output of the command."""
-    environment = os.environ | {"ONEDOCK_CONFIG": str(cloud.directory / "onedock.toml")}
-    done = await asyncio.to_thread(
-        subprocess.run,
-        [sys.executable, "-c", "from onedock.cli.main import app; app()", *argv],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 def first_fault(answer: Any) -> Any:
     return next((nic["fault"] for nic in answer["nics"] if nic["fault"]), None)
 
 
 async def test_a_whole_way_is_drawn(cloud: Cloud, vm: int) -> None:
     assert cloud.pings((await way(cloud, vm))["nics"][0]["addresses"][0].split("/")[0])
-    text = await onedock(cloud, "net", str(vm))
+    text = await cloud.onedock("net", str(vm))
     lines = text.splitlines()
     assert lines[0] == f"VM {vm}: nothing is broken between its NICs and the wire"
     assert lines[1] == f"VM {vm} web  on node1"
@@ -78,14 +58,14 @@ async def test_a_whole_way_is_drawn(cloud: Cloud, vm: int) -> None:
 
 
 async def way(cloud: Cloud, vm: int, *options: str) -> Any:
-    return json.loads(await onedock(cloud, "net", str(vm), "--json", *options))
+    return json.loads(await cloud.onedock("net", str(vm), "--json", *options))
 
 
 async def test_a_gateway_that_went_is_found(cloud: Cloud, vm: int) -> None:
     cloud.engine.run_in_netns(["ip", "address", "del", f"{GATEWAY}/24", "dev", BRIDGE])
     try:
         fault = first_fault(await way(cloud, vm, "--probe"))
-        text = await onedock(cloud, "net", str(vm), "--probe")
+        text = await cloud.onedock("net", str(vm), "--probe")
     finally:
         cloud.engine.run_in_netns(["ip", "address", "add", f"{GATEWAY}/24", "dev", BRIDGE])
     assert (fault["hop"], fault["reason"]) == ("gateway", f"gateway {GATEWAY} does not answer ARP")
@@ -135,7 +115,7 @@ AR=[TYPE="ETHER", SIZE="20"]"""
     async with another_vm(cloud, network, ', METHOD="dhcp"') as vm:
         fault = first_fault(await way(cloud, vm))
         assert "waiting for a DHCP lease on eth0" in fault["reason"]
-        assert "waiting for a DHCP lease on eth0" in (await onedock(cloud, "explain", str(vm))).splitlines()[0]
+        assert "waiting for a DHCP lease on eth0" in (await cloud.onedock("explain", str(vm))).splitlines()[0]
         cloud.engine.run_in_netns(["ip", "address", "add", "10.5.0.1/24", "dev", BRIDGE])
         try:
             with DhcpServer(tmp_path / "dhcp", netns=cloud.engine.netns, link=BRIDGE, last="10.5.0.20") as server:
@@ -152,4 +132,4 @@ AR=[TYPE="ETHER", SIZE="20"]"""
 
 async def test_a_vm_that_nobody_knows_is_an_error_in_one_line(cloud: Cloud) -> None:
     with pytest.raises(AssertionError, match="onedock: ONEDock knows no VM 999999999; `onedock explain"):
-        await onedock(cloud, "net", "999999999")
+        await cloud.onedock("net", "999999999")

@@ -16,6 +16,7 @@ from tests.support import browser as browsers
 from tests.support.browser import Browser
 from tests.support.cloud import Cloud
 from tests.support.engine import PrivateEngine
+from tests.support.ports import free_ports
 from tests.support.registry import PrivateRegistry
 from tests.support.waiting import eventually
 
@@ -24,12 +25,6 @@ from onedock.lab.opennebula.states import VmState
 pytestmark = [pytest.mark.root, pytest.mark.engine, pytest.mark.asyncio(loop_scope="module")]
 
 HOSTILE = "<script>document.title='owned'</script><img src=x onerror=document.title='owned'>"
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
 
 
 class Site:
@@ -42,7 +37,7 @@ class Site:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def site(engine: PrivateEngine, registry: PrivateRegistry) -> AsyncIterator[Site]:
-    port = free_port()
+    [port] = free_ports(1)
     # The variable of one setting is the only way in beside the fixture's own [controller] table.
     os.environ["ONEDOCK_CONTROLLER__WEB_PORT"] = str(port)
     try:

@@ -5,7 +5,6 @@ import json
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -135,9 +134,4 @@ class PrivateAgent:
         assert self._process is not None
         if self._process.poll() is not None:
             raise RuntimeError(f"the agent ended with {self._process.returncode}: {self.log.read_text()[-3000:]}")
-        with socket.socket(socket.AF_UNIX) as probe:
-            try:
-                probe.connect(str(self.socket))
-            except OSError:
-                return False
-        return True
+        return processes.listens(self.socket)

@@ -109,7 +109,7 @@ class Daemon:
         return self._log.read_text(errors="replace") if self._log.exists() else ""
 
     def start(self) -> None:
-        """Start it, and wait until its socket is there."""
+        """Start it, and wait until it listens on its socket."""
         self._ready.unlink(missing_ok=True)
         environment = self._environment | ({"PYTHONPATH": str(self.source)} if self.source else {})
         with self._log.open("ab") as log:
@@ -118,7 +118,7 @@ class Daemon:
             )
         try:
             processes.wait_until(
-                lambda: self._ready.exists() or not self.alive, within=30, what=f"{self._ready} exists"
+                lambda: processes.listens(self._ready) or not self.alive, within=30, what=f"it listens on {self._ready}"
             )
             assert self.alive, "it ended at once"
         except BaseException as error:
@@ -346,6 +346,16 @@ AR=[TYPE="IP4", IP="10.77.0.10", SIZE="200"]"""
         """Names of the node's links."""
         shown = json.loads(self.engine.run_in_netns(["ip", "-j", "link"]).stdout)
         return {link["ifname"] for link in shown}
+
+    async def onedock(self, *argv: str) -> str:
+        """Standard output of the command. AssertionError has what it complains of when it fails."""
+        command = [sys.executable, "-c", "from onedock.cli.main import app; app()", *argv]
+        environment = os.environ | {"ONEDOCK_CONFIG": str(self.directory / "onedock.toml")}
+        done = await asyncio.to_thread(
+            subprocess.run, command, env=environment, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return str(done.stdout)
 
     def view(self, target: str) -> Any:
         """An answer of the controller's API."""

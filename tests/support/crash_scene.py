@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tests.support import processes
+from tests.support import echo, processes
 from tests.support.cloud import Cloud
 from tests.support.crash_points import CrashPoints, DriverProxy, HttpProxy, Point
 from tests.support.engine import PrivateEngine
@@ -23,12 +23,7 @@ from tests.support.waiting import eventually
 
 from onedock.lab.opennebula.states import LcmState, VmState
 
-_ECHO_PORT = 7000
-_COMMAND = (
-    "sh",
-    "-c",
-    f"trap 'exit 0' TERM; echo up >> /boots; nc -ll -p {_ECHO_PORT} -e cat & while :; do sleep 0.1; done",
-)
+_COMMAND = ("sh", "-c", f"trap 'exit 0' TERM; echo up >> /boots; {echo.SERVE}")
 _TO_RUNNING = ["PROLOG", "BOOT", "RUNNING"]
 _TO_DONE = ["SHUTDOWN", "EPILOG", "DONE"]
 
@@ -149,7 +144,8 @@ class Scene:
             assert container["State"]["Running"]
             assert self._containers() == {container["Id"]}
             assert self._known <= {container["Id"]}, "the container that existed must be used"
-            assert self.cloud.run_in(vm, "/bin/busybox", "cat", "/boots") == "up\n"
+            # Its first process may not have come to say so yet.
+            await eventually(lambda: self._boots(vm) == "up\n", what="it has started once")
             document = await self.cloud.one.vm(vm)
             assert document.findtext("DEPLOY_ID") == f"one-{vm}"
             self._one_answer_each(vm, _TO_RUNNING)
@@ -174,6 +170,9 @@ class Scene:
             ends = [f"--- {log.name}\n{log.read_text()[-3000:]}" for log in logs if log.exists()]
             error.add_note("\n".join([*ends, self.cloud.story(), f"--- passed\n{list(self.points.passed)}"]))
             raise
+
+    def _boots(self, vm: int) -> str:
+        return self.cloud.run_in(vm, "/bin/busybox", "sh", "-c", "cat /boots || true")
 
     def _nothing_is_left(self, vm: int) -> bool:
         left = {
@@ -210,32 +209,9 @@ class Scene:
 
     @contextlib.asynccontextmanager
     async def conversation(self, vm: int) -> AsyncIterator[Callable[[str], Awaitable[None]]]:
-        """A TCP connection into the VM, which echoes: the value says a word and hears it, on this connection."""
-        listening = f":{_ECHO_PORT} "
-        await eventually(
-            lambda: listening in self.cloud.run_in(vm, "/bin/busybox", "netstat", "-ltn"), what="the VM listens"
-        )
-        address = (await self.cloud.one.vm(vm)).findtext("TEMPLATE/NIC/IP")
-        assert address is not None
-        argv = ["nsenter", f"--net=/run/netns/{self.cloud.engine.netns}", "busybox", "nc", address, str(_ECHO_PORT)]
-        client = await asyncio.create_subprocess_exec(
-            *argv, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
-        )
-        assert client.stdin is not None
-        assert client.stdout is not None
-        sink, source = client.stdin, client.stdout
-
-        async def say(word: str) -> None:
-            sink.write(f"{word}\n".encode())
-            async with asyncio.timeout(5):
-                assert await source.readline() == f"{word}\n".encode()
-
-        try:
+        """A TCP connection into the VM, once it listens."""
+        async with echo.conversation(self.cloud, await echo.listening(self.cloud, vm)) as say:
             yield say
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                client.kill()
-            await client.wait()
 
 
 @contextlib.asynccontextmanager

@@ -65,7 +65,7 @@ class DhcpServer:
             self._process = subprocess.Popen(
                 [*argv, str(self._directory / "udhcpd.conf")], stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
-        processes.wait_until((self._directory / "udhcpd.pid").exists, within=10, what="the DHCP server runs")
+        processes.wait_until(self._listens, within=10, what="the DHCP server listens")
         return self
 
     def __exit__(
@@ -73,6 +73,10 @@ class DhcpServer:
     ) -> None:
         processes.end(self._process)
         (self._directory / "udhcpd.pid").unlink(missing_ok=True)
+
+    def _listens(self) -> bool:
+        sockets = Path(f"/proc/{self._process.pid}/net/udp").read_text()
+        return (self._directory / "udhcpd.pid").exists() and ":0043 " in sockets
 
     def heard(self, words: str) -> int:
         """How often the server's log has these words."""

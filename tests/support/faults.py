@@ -235,16 +235,6 @@ class Scene:
 
 
 @contextmanager
-def stopped(pid: int) -> Iterator[None]:
-    """SIGSTOP a process for a while."""
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
-
-
-@contextmanager
 def moved_away(path: Path) -> Iterator[None]:
     """Rename a file for a while."""
     elsewhere = path.with_name(f"{path.name}.away")

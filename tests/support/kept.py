@@ -39,7 +39,7 @@ class KeptAgents:
             agent.log.write_bytes(b"")
             yield agent
             if agent.alive:
-                processes.wait_until(lambda: not processes.descendants(agent.pid), within=5, what="its programs end")
+                processes.wait_until(lambda: not processes.descendants(agent.pid), within=20, what="its programs end")
             left = [*made_by(agent), *_tables(agent), *_files(agent), *_namespaces(agent)]
             assert not left, f"left behind by the agent: {', '.join(left)}"
             _remove_links(agent)

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 import sys
 import xmlrpc.client
@@ -13,6 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 from xml.etree import ElementTree
 
+from tests.support.ports import free_ports
 from tests.support.processes import end
 from tests.support.waiting import eventually
 
@@ -25,13 +25,6 @@ class CallFailedError(Exception):
     def __init__(self, text: str, code: int) -> None:
         super().__init__(text)
         self.code = code
-
-
-def free_port() -> int:
-    """A TCP port of the loopback address that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class EmbeddedOpenNebula:
@@ -57,8 +50,7 @@ class EmbeddedOpenNebula:
         environment: dict[str, str] | None = None,
     ) -> None:
         self.directory = directory
-        self.port = free_port()
-        self.monitor_port = free_port()
+        self.port, self.monitor_port = free_ports(2)
         self.session = "oneadmin:secret"
         self.auth_file = directory / "one_auth"
         self._vmm, self._im, self._remotes = vmm, im, remotes

@@ -3,9 +3,11 @@
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -82,6 +84,16 @@ def kill_now(pid: int) -> None:
     wait_until(lambda: not alive(pid), within=10, what=f"process {pid} is gone")
 
 
+@contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    """SIGSTOP a process for a while."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
 def end(process: subprocess.Popen[bytes], *, grace: float = 10.0) -> None:
     """SIGTERM a child, SIGKILL it after ``grace`` seconds, and reap it."""
     if process.poll() is None:
@@ -92,6 +104,16 @@ def end(process: subprocess.Popen[bytes], *, grace: float = 10.0) -> None:
         except subprocess.TimeoutExpired:
             process.kill()
     process.wait()
+
+
+def listens(path: Path) -> bool:
+    """Whether somebody accepts connections on a unix socket: its file is there a moment earlier."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+    return True
 
 
 def bound_sockets(pid: int) -> list[Path]:

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import socket
 import subprocess
 import tempfile
 import urllib.error
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Self
 
 from tests.support import processes
+from tests.support.ports import free_ports
 from tests.support.relay import Relay
 
 NEEDED = ("docker-registry", "skopeo")
@@ -43,7 +43,7 @@ class PrivateRegistry:
         self.directory = Path(tempfile.mkdtemp(prefix=f"{processes.RUN}-registry-", dir="/var/tmp"))
         self.storage = self.directory / "storage"
         self.config = self.directory / "config.yml"
-        self.port = _free_port()
+        [self.port] = free_ports(1)
         self.address = f"127.0.0.1:{self.port}"
         try:
             self._write_configuration()
@@ -117,9 +117,3 @@ class PrivateRegistry:
         except OSError:
             return False
         return True
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port

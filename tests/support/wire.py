@@ -37,7 +37,7 @@ def tagged(agent: PrivateAgent, netns: str, link: str, tag: int, own: str, *, pr
     return name
 
 
-def reaches(agent: PrivateAgent, netns: str, target: str, *, within: float = 5.0) -> bool:
+def reaches(agent: PrivateAgent, netns: str, target: str, *, within: float = 15.0) -> bool:
     """Whether ``target`` answers before the time is over; bridges and neighbours may have to be learnt anew."""
     deadline = time.monotonic() + within
     while time.monotonic() < deadline:
