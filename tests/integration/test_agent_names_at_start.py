@@ -1,4 +1,4 @@
-"""The first instruction of a container finds its VM's name servers as they are now, not as they were when it was made."""
+"""The first instruction of a container finds the name servers that its VM has now, not those of when it was made."""
 
 import asyncio
 import os
