@@ -192,9 +192,7 @@ def _nics(root: Tree, wanted: list[Json], network: Json | None) -> None:
 def log_line(line: Json) -> Text:
     """One line of the reconcile log: time, VM, sentence, facts."""
     when = datetime.datetime.fromtimestamp(line["time"], datetime.UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
-    facts = " ".join(
-        f"{name}={value}" for name, value in line["fields"].items() if name not in {"reconcile_id", "heal"}
-    )
+    facts = " ".join(f"{name}={value}" for name, value in line["fields"].items() if name not in _UNSHOWN)
     text = Text(f"{when}Z ", style="dim")
     text.append(f"VM {line['vm']} ", style="cyan")
     text.append(line["event"], style=_LEVELS.get(line["level"], "default"))
