@@ -8,7 +8,10 @@ from typing import Any
 from structlog.testing import capture_logs
 from tests.support.clock import run
 
+from onedock.nodeside.agent.firewall.document import Ruleset
 from onedock.nodeside.agent.healing.healer import Healer
+from onedock.nodeside.agent.steps import LoadRules, Scope
+from onedock.nodeside.agent.steps.words import in_words
 from onedock.nodeside.heals import Cause
 from onedock.reconcilers.errors import TransientError
 from onedock.reconcilers.model import VmId
@@ -122,6 +125,19 @@ async def test_what_follows_from_a_routers_word_is_no_heal(node: Node) -> None:
     node.damage()
     await asyncio.sleep(5)
     assert node.healer.record.heals(0).counts == {Cause.LINK: 2}
+
+
+@in_no_time
+async def test_rules_that_a_new_agent_loads_in_any_case_are_no_heal(node: Node) -> None:
+    load = in_words(LoadRules(Scope.NODE, Ruleset((), "{}")))
+    for steps, heals in ((load,), {}), ((load, "raise nic eth0"), {Cause.START: 1}):
+        node.broken[VM] = steps
+        await node.healer.look(VM, Cause.START)
+        assert node.healer.record.heals(0).counts == heals
+    node.broken[VM] = (load,)
+    node.healer.mark(VM, Cause.FILTER)
+    await asyncio.sleep(5)
+    assert node.healer.record.heals(0).counts == {Cause.START: 1, Cause.FILTER: 1}
 
 
 @in_no_time

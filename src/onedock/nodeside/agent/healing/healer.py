@@ -26,6 +26,8 @@ _AT_A_TIME = 4
 """Fewer than the agent has threads: those who ask for networks are served meanwhile."""
 _SLOW_S = 0.5
 """A look that takes longer waits for something, such as a switch that does not answer, and keeps nobody from his."""
+_LOAD_RULES = "load rules "
+"""How the step reads that an agent does at its start in any case: what an earlier one has loaded is not known."""
 _STEPS_LOGGED = 12
 
 
@@ -209,6 +211,8 @@ class Healer:
         past, now = self._past.get(vm), self._loop.time()
         if mark.cause is Cause.ADVERTISED:
             log.info("network follows a router", vm=vm, what=steps[:_STEPS_LOGGED], steps=len(steps))
+        elif mark.cause is Cause.START and all(step.startswith(_LOAD_RULES) for step in steps):
+            log.info("rules of an earlier agent loaded anew", vm=vm)
         else:
             healed = self.record.add(vm, mark.cause, steps, now - mark.since)
             log.info(
