@@ -22,6 +22,7 @@ ADDRESS = steps.AddAddress("eth0", "10.0.0.7/24")
             TerminalError,
             "the node's kernel makes no vlan link of eth1: load its module 8021q, or",
         ),
+        (VLAN, errno.EEXIST, TransientError, "another vlan link of this node has the id of eth1.70 already: remove it"),
         (VLAN, errno.EINVAL, TerminalError, "the node's kernel refuses to create uplink eth1.70 vlan eth1"),
         (VLAN, errno.EXFULL, TerminalError, "the bridge is full"),
         (ADDRESS, errno.ENODEV, TransientError, "the node could not add address eth0 10.0.0.7/24: No such device; it"),

@@ -41,6 +41,11 @@ def refusal(step: Step, code: int, text: str) -> OnedockError:
             f"the node's kernel makes no {step.kind} link of {step.lower or 'any device'}:"
             f" load its module {_MODULES[step.kind]}, or use another VN_MAD ({words})"
         )
+    if code == errno.EEXIST and isinstance(step, CreateUplink):
+        return TransientError(
+            f"another {step.kind} link of this node has the id of {step.name} already:"
+            f" remove it there, or give the network another VLAN_ID ({words}); it is tried again"
+        )
     if code in _FOR_GOOD:
         return TerminalError(f"the node's kernel refuses to {words}: {reason}; correct the NIC")
     return TransientError(f"the node could not {words}: {reason}; it is tried again")
