@@ -14,6 +14,7 @@ from onedock.nodeside.agent.plan import is_our_bridge, is_unused, plan
 from onedock.nodeside.agent.plan.methods import NEW, plan_ipv6, plan_unheard
 from onedock.nodeside.agent.plan.nic import plan_addresses
 from onedock.nodeside.agent.plan.routes import plan_routes
+from onedock.nodeside.agent.plan.shaping import plan_limits, token_bucket
 from onedock.nodeside.agent.seen import (
     BRIDGE_ALIAS,
     BRIDGE_GROUP,
@@ -440,3 +441,23 @@ def test_a_tunnel_over_ipv6_has_an_address_of_its_device() -> None:
         ]
         assert local in made.attributes
         assert made.lower is None
+
+
+@given(
+    st.builds(Bandwidth, rates := st.integers(1, 2**22 - 1).map(lambda kb: kb * 1024), rates, st.integers(0, 2**40)),
+    st.integers(68, 65535),
+)
+def test_a_limit_is_what_the_kernel_can_be_told_and_shows_again(limit: Bandwidth, mtu: int) -> None:
+    def shown(size: int, rate: int) -> int:
+        """By the kernel, which keeps ticks of 64 ns with 32 bits."""
+        ticks = size * 1_000_000_000 // rate // 64
+        assert 0 <= ticks < 2**32
+        return ticks * 64 * rate // 1_000_000_000
+
+    wanted = token_bucket(limit, mtu)
+    assert max(wanted.rate, wanted.peak, wanted.burst, wanted.peak_burst, wanted.queue) < 2**32
+    assert min(wanted.burst, wanted.peak_burst or wanted.burst) >= 2 * mtu
+    peak_burst = shown(wanted.peak_burst, wanted.peak) if wanted.peak else 0
+    have = replace(wanted, burst=shown(wanted.burst, wanted.rate), peak_burst=peak_burst)
+    inner = InnerLink("eth0", 7, mtu=mtu, limited=True, bucket=have)
+    assert list(plan_limits(replace(NIC, outbound=limit), None, inner)) == []

@@ -186,6 +186,8 @@ def test_bandwidth(values: dict[str, str], limit: Bandwidth | None) -> None:
         ({"VROUTER_IP": "x"}, "VROUTER_IP is not an IP address"),
         ({"INBOUND_AVG_BW": "-1"}, "INBOUND_AVG_BW must be a number"),
         ({"INBOUND_AVG_BW": "1e9"}, "INBOUND_AVG_BW must be a number"),
+        ({"INBOUND_AVG_BW": "4194304"}, "INBOUND_AVG_BW must be a number from 0 to 4194303, not '4194304'"),
+        ({"OUTBOUND_AVG_BW": "9", "OUTBOUND_PEAK_KB": "1073741824"}, "OUTBOUND_PEAK_KB must be a number from 0 to"),
         ({"INBOUND_AVG_BW": "9" * 100}, "INBOUND_AVG_BW must be a number"),
         ({"OUTBOUND_PEAK_BW": "5"}, "OUTBOUND_PEAK_… without OUTBOUND_AVG_BW; set the average"),
         ({"OUTBOUND_PEAK_KB": "5"}, "OUTBOUND_PEAK_… without OUTBOUND_AVG_BW; set the average"),

@@ -98,6 +98,8 @@ def test_options_of_an_open_vswitch() -> None:
         (OVS | {"BRIDGE": "ovs br"}, "BRIDGE is not a device name"),
         ({"BRIDGE_CONF": "vlan_filtering=0"}, "BRIDGE_CONF: 'vlan_filtering' is not an option that can be set"),
         ({"BRIDGE_CONF": "stp=2"}, "BRIDGE_CONF: stp must be a number from 0 to 1"),
+        ({"BRIDGE_CONF": "sethello=11"}, "BRIDGE_CONF: sethello must be a number from 1 to 10"),
+        ({"BRIDGE_CONF": "max_age=599"}, "BRIDGE_CONF: max_age must be a number from 600 to 4000"),
         ({"BRIDGE_CONF": "sethello=1.5"}, "BRIDGE_CONF: sethello must be a number"),
         ({"BRIDGE_CONF": "x" * 1_000_000 + "=1"}, "is not an option that can be set"),
     ],

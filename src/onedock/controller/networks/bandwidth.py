@@ -4,7 +4,8 @@ from onedock.controller.networks.values import Source
 from onedock.reconcilers.nic_parts import Bandwidth
 
 KILOBYTE = 1024
-_KILOBYTES = range(2**40)
+_RATES, _BURSTS = range(2**22), range(2**30)
+"""KB/s and KB: the kernel's token buckets count bytes per second with 32 bits."""
 
 
 def bandwidth(nic: Source, direction: str) -> Bandwidth | None:
@@ -14,11 +15,11 @@ def bandwidth(nic: Source, direction: str) -> Bandwidth | None:
         TerminalError: not numbers, a peak without an average (libvirt refuses that too), or one that is below it.
     """
 
-    def bytes_of(name: str) -> int:
+    def bytes_of(name: str, allowed: range) -> int:
         attribute = f"{direction}_{name}"
-        return (nic.number(attribute, nic.text(attribute), _KILOBYTES) or 0) * KILOBYTE
+        return (nic.number(attribute, nic.text(attribute), allowed) or 0) * KILOBYTE
 
-    average, peak, burst = bytes_of("AVG_BW"), bytes_of("PEAK_BW"), bytes_of("PEAK_KB")
+    average, peak, burst = bytes_of("AVG_BW", _RATES), bytes_of("PEAK_BW", _RATES), bytes_of("PEAK_KB", _BURSTS)
     if not average and (peak or burst) and not nic.text(f"{direction}_AVG_BW"):
         raise nic.refusal(f"{direction}_PEAK_… without {direction}_AVG_BW; set the average (KB/s)")
     if not average:

@@ -39,9 +39,18 @@ def _negatable(**names: str) -> dict[str, Option]:
     return on | {f"no{word}": Option(name, range(0), words=(("", 0),)) for word, name in names.items()}
 
 
-_SECONDS = {"setageing": "ageing_time", "sethello": "hello_time", "setmaxage": "max_age", "setfd": "forward_delay"}
-"""brctl's options, in seconds; the kernel counts hundredths."""
-_CENTISECONDS = range(2**31)
+_TIMERS = {
+    "setageing": ("ageing_time", range(2**24)),
+    "sethello": ("hello_time", range(1, 11)),
+    "setmaxage": ("max_age", range(6, 41)),
+    "setfd": ("forward_delay", range(2**24)),
+}
+"""brctl's options, with the seconds that the kernel takes, which counts hundredths."""
+
+
+def _hundredths(seconds: range) -> range:
+    return range(seconds.start * 100, seconds[-1] * 100 + 1)
+
 
 VLAN: Mapping[str, Option] = _switches("reorder_hdr", "gvrp", "mvrp", "loose_binding", "bridge_binding") | {
     "protocol": Option("protocol", range(0), words=(("802.1q", 0x8100), ("802.1ad", 0x88A8))),
@@ -64,8 +73,8 @@ VXLAN: Mapping[str, Option] = _negatable(
     "df": Option("df", range(0), words=(("unset", 0), ("set", 1), ("inherit", 2))),
 }
 BRIDGE: Mapping[str, Option] = (
-    {word: Option(name, range(2**24), factor=100) for word, name in _SECONDS.items()}
-    | {name: Option(name, _CENTISECONDS) for name in _SECONDS.values()}
+    {word: Option(name, seconds, factor=100) for word, (name, seconds) in _TIMERS.items()}
+    | {name: Option(name, _hundredths(seconds)) for name, seconds in _TIMERS.values()}
     | {"stp": Option("stp_state"), "setbridgeprio": Option("priority", range(65536))}
     | {"priority": Option("priority", range(65536)), "group_fwd_mask": Option("group_fwd_mask", range(65536))}
     | _switches("stp_state", "mcast_snooping", "mcast_querier", "vlan_stats_enabled", "mcast_stats_enabled")
