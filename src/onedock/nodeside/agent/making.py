@@ -20,8 +20,6 @@ from onedock.reconcilers.model import Network, Nic, VmId, namespace_name
 
 log = structlog.get_logger()
 
-_ANNOUNCERS = 2
-
 Words = tuple[str, ...]
 """Steps, a line each."""
 
@@ -46,11 +44,12 @@ class Maker:
         self._store = store
         self._watch = watch
         self._healer = healer
-        self._announcers = ThreadPoolExecutor(_ANNOUNCERS, thread_name_prefix="announce")
+        # One: of two VMs that had an address one after the other, the last one is heard last.
+        self._announcer = ThreadPoolExecutor(1, thread_name_prefix="announce")
 
     def close(self) -> None:
         """Let announcements that have begun end."""
-        self._announcers.shutdown()
+        self._announcer.shutdown()
 
     def make(self, network: Network, earlier: Network) -> Made:
         """See ``netlink.ensure``: every look comes after all that was heard. Then the neighbours begin to be told."""
@@ -64,7 +63,7 @@ class Maker:
         seen = netlink.ensure(network, changed, earlier)
         if placed := newly_placed(network, done):
             # The kernel brings each frame to all ports of a bridge before it goes on: nobody waits for hundreds.
-            self._announcers.submit(self._announce, network.vm, placed)
+            self._announcer.submit(self._announce, network.vm, placed)
         plugged, filtered = self._plug_others(network, done), self._filter_others(done)
         others = {vm: (*plugged.get(vm, ()), *filtered.get(vm, ())) for vm in plugged.keys() | filtered.keys()}
         return Made(network, seen, (*named, *map(in_words, done)), others)

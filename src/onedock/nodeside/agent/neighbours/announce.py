@@ -13,7 +13,7 @@ from ipaddress import IPv4Address, IPv6Address
 import structlog
 
 from onedock.nodeside.agent import namespaces
-from onedock.nodeside.agent.neighbours.frames import OVERRIDE, Arp, Neighbour, arp, neighbour, target_mac
+from onedock.nodeside.agent.neighbours.frames import OVERRIDE, Neighbour, arp, neighbour, target_mac
 from onedock.nodeside.agent.parsed import ip_interface
 from onedock.nodeside.agent.steps import AddAddress, CreateVeth, PlugIn, RaiseHostLink, RaiseNic, SetMac, Step
 from onedock.reconcilers.model import Network, Nic, VmId, namespace_name
@@ -53,10 +53,9 @@ def _announce_ipv4(vm: VmId, found: Sequence[tuple[Nic, IPv4Address]]) -> None:
     frames = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
     try:
         for nic, address in found:
-            # Some listen to requests only, some to answers only.
-            for operation in (Arp.REQUEST, Arp.REPLY):
-                with _going_on(vm, nic):
-                    frames.sendto(arp(operation, _mac(nic), address, address), (nic.name, _ETH_P_ARP))
+            with _going_on(vm, nic):
+                # No answer besides: who knows the address takes either (RFC 826), and each frame goes to all ports.
+                frames.sendto(arp(_mac(nic), address, address), (nic.name, _ETH_P_ARP))
     finally:
         _closing.submit(frames.close)
 

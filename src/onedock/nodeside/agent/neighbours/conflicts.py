@@ -17,7 +17,7 @@ from typing import Any
 from pyroute2 import IPRoute
 
 from onedock.nodeside.agent import namespaces
-from onedock.nodeside.agent.neighbours.frames import Arp, Claim, arp, claim
+from onedock.nodeside.agent.neighbours.frames import Claim, arp, claim
 from onedock.reconcilers.model import Network, Nic, VmId, namespace_name
 
 _ETH_P_ALL = 3
@@ -82,7 +82,7 @@ def ask(vm: VmId, asking: Sequence[Nic]) -> tuple[Taken, ...]:
             for raw, nic in sockets:
                 for address in _ips(nic):
                     if address.version == 4:
-                        raw.send(arp(Arp.REQUEST, bytes.fromhex(nic.mac.replace(":", "")), None, address))
+                        raw.send(arp(bytes.fromhex(nic.mac.replace(":", "")), None, address))
             deadline = time.monotonic() + _PROBE_S
             while (left := deadline - time.monotonic()) > 0:
                 for key, _ in waiting.select(left):

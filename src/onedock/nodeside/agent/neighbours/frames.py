@@ -18,13 +18,7 @@ _NEIGHBOUR = struct.Struct("!BBHI16s")
 _OPTION = struct.Struct("!BB6s")
 _ETH_P_IPV4, _ETH_P_ARP, _ETH_P_IPV6 = 0x0800, 0x0806, 0x86DD
 _ICMPV6 = 58
-
-
-class Arp(IntEnum):
-    """Operations."""
-
-    REQUEST = 1
-    REPLY = 2
+_REQUEST = 1
 
 
 class Neighbour(IntEnum):
@@ -42,11 +36,10 @@ class Claim:
     mac: str
 
 
-def arp(operation: Arp, mac: bytes, sender: Address | None, target: Address) -> bytes:
-    """A broadcast frame; without a sender it asks who has ``target`` and tells nobody anything (a probe)."""
-    of_target = BROADCAST if operation is Arp.REPLY else bytes(6)
+def arp(mac: bytes, sender: Address | None, target: Address) -> bytes:
+    """A request to all; without a sender it asks who has ``target`` and tells nobody anything (a probe)."""
     own = sender.packed if sender else bytes(4)
-    body = _ARP.pack(1, _ETH_P_IPV4, 6, 4, operation, mac, own, of_target, target.packed)
+    body = _ARP.pack(1, _ETH_P_IPV4, 6, 4, _REQUEST, mac, own, bytes(6), target.packed)
     return _ETHERNET.pack(BROADCAST, mac, _ETH_P_ARP) + body
 
 
