@@ -102,6 +102,19 @@ async def test_what_is_told_after_the_look_that_found_it_done_is_counted_once(no
 
 
 @in_no_time
+async def test_damage_that_only_making_sure_finds_is_as_old_as_that(node: Node) -> None:
+    node.healer.mark(VM, Cause.LINK)
+    await asyncio.sleep(0.05)
+    node.healer.put_back(VM, (STEP,))
+    node.broken[VM] = ("plug in",)
+    await asyncio.sleep(5)
+    assert [(one.steps, one.seconds) for one in node.healer.record.heals(0).recent] == [
+        ((STEP,), 0.05),
+        (("plug in",), 0),
+    ]
+
+
+@in_no_time
 async def test_nothing_broken_counts_nothing(node: Node) -> None:
     node.healer.mark(VM, Cause.ADDRESS)
     await asyncio.sleep(5)

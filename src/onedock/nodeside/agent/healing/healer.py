@@ -159,6 +159,8 @@ class Healer:
             self._waiting.remove(vm)
             if (mark := self._marks.pop(vm, None)) is None:
                 continue
+            if mark.put_back:  # whatever is broken now was broken after that
+                mark = replace(mark, since=self._loop.time())
             self._looked_at[vm] = mark
             self._turns.add(vm)
             slow = self._loop.call_later(_SLOW_S, self._end_turn, vm)
