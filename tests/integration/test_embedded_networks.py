@@ -68,7 +68,7 @@ async def test_rules_go_to_one_vm_after_the_other(cloud: Cloud) -> None:
     before = len(asked(cloud, "UPDATESG"))
     await cloud.one.call("one.secgroup.update", group, 'RULE=[PROTOCOL="ICMP",RULE_TYPE="inbound"]', 0)
     await settles(cloud, "one.secgroup.info", group, {"outdated": vms[1:], "updating": vms[:1]})
-    (request,) = asked(cloud, "UPDATESG")[before:]
+    (request,) = await eventually(lambda: asked(cloud, "UPDATESG")[before:], what="the driver has read it")
     assert request.findtext("SECURITY_GROUP_ID") == str(group)
     rules = {
         rule.findtext("PROTOCOL")
@@ -128,7 +128,7 @@ async def test_an_update_of_a_network_reaches_nics_that_have_no_value_of_their_o
     await cloud.one.call("one.vm.updatenic", vms[1], 0, 'NIC=[INBOUND_AVG_BW="5"]', 1)
     await cloud.one.call("one.vn.update", 0, "INBOUND_AVG_BW=1000\nMTU=1400\n", 1)
     await cloud.one.wait_for_vm(vms[0], LcmState.HOTPLUG_NIC)
-    (request,) = asked(cloud, "UPDATENIC")
+    (request,) = await eventually(lambda: asked(cloud, "UPDATENIC"), what="the driver has read it")
     assert request.findtext("VIRTUAL_NETWORK_ID") == "0"
     assert request.findtext("VM/TEMPLATE/NIC/MTU") == "1400"
     assert request.find("VM/TEMPLATE/VNET_UPDATE/MTU") is not None

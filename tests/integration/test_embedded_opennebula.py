@@ -52,7 +52,7 @@ async def cloud(tmp_path: Path) -> AsyncIterator[Cloud]:
         vmm=vmm.command,
         im=im.command,
         remotes=remotes.directory,
-        options=["--guard", "1.5", "--hostname", "vm"],
+        options=["--guard", "3", "--hostname", "vm"],
     )
     async with one:
         yield Cloud(one, vmm, im, remotes)

@@ -51,15 +51,15 @@ async def test_child_gets_one_argument_no_stderr_and_a_full_mask(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("text", "problem"),
+    ("text", "seconds", "problem"),
     [
-        ("import sys\nprint('HELLO', flush=True)\nsys.stdin.read()", "HELLO"),
-        ("import sys\nsys.stdin.read()", "b''"),
-        ("raise SystemExit(3)", "b''"),
+        ("import sys\nprint('HELLO', flush=True)\nsys.stdin.read()", 30, "HELLO"),
+        ("import sys\nsys.stdin.read()", 0.5, "b''"),
+        ("raise SystemExit(3)", 30, "b''"),
     ],
 )
-async def test_bad_handshakes_are_refused(tmp_path: Path, text: str, problem: str) -> None:
-    driver = Driver("vmm", program(tmp_path, text), "", lambda message: None, handshake_seconds=0.5)
+async def test_bad_handshakes_are_refused(tmp_path: Path, text: str, seconds: float, problem: str) -> None:
+    driver = Driver("vmm", program(tmp_path, text), "", lambda message: None, handshake_seconds=seconds)
     with pytest.raises(DriverStartError, match=problem):
         await driver.start()
 

@@ -5,9 +5,11 @@ A request ``TYPE`` is answered with what ``<directory>/answers/TYPE`` holds (lin
 an empty file means no answer. Lines appended to ``<directory>/say`` are printed as they are.
 """
 
+import fcntl
 import os
 import select
 import sys
+import termios
 import time
 from pathlib import Path
 
@@ -39,8 +41,9 @@ def main() -> None:
             if line == "INIT":
                 os.write(1, b"INIT SUCCESS\n")
                 # what is said in the same read as the greeting would be lost
+                while any(fcntl.ioctl(1, termios.FIONREAD, bytes(4))):
+                    time.sleep(0.001)
                 greeted = True
-                time.sleep(0.05)
                 continue
             if line == "FINALIZE":
                 return
