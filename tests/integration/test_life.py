@@ -107,7 +107,7 @@ async def test_a_death_shows_at_once_inside_the_guard(cloud: Cloud, signal_numbe
     container = cloud.container(vm)
     assert container is not None
     os.kill(container["State"]["Pid"], signal_number)
-    await cloud.reaches(vm, VmState.POWEROFF, within=3)
+    await cloud.reaches(vm, VmState.POWEROFF, within=10)
     log = cloud.one.vm_log(vm)
     code = 137 if signal_number == signal.SIGKILL else 0
     await eventually(lambda: f"exit code {code}" in log.read_text(), what="the VM's log tells the exit code")
@@ -129,7 +129,7 @@ async def test_a_container_removed_by_hand_shows_and_comes_back(cloud: Cloud) ->
     container = cloud.container(vm)
     assert container is not None
     cloud.engine.api("DELETE", f"/containers/{container['Id']}?force=1")
-    await cloud.reaches(vm, VmState.POWEROFF, within=3)
+    await cloud.reaches(vm, VmState.POWEROFF, within=10)
     log = cloud.one.vm_log(vm)
     await eventually(lambda: "removed by hand" in log.read_text(), what="the VM's log tells what was lost")
     await cloud.action(vm, "resume")
@@ -144,11 +144,11 @@ async def test_pause_and_unpause_by_hand(cloud: Cloud) -> None:
     container = cloud.container(vm)
     assert container is not None
     cloud.engine.api("POST", f"/containers/{container['Id']}/pause")
-    await cloud.reaches(vm, VmState.SUSPENDED, within=3)
+    await cloud.reaches(vm, VmState.SUSPENDED, within=10)
     cloud.engine.api("POST", f"/containers/{container['Id']}/unpause")
-    await cloud.reaches(vm, LcmState.RUNNING, within=3)
+    await cloud.reaches(vm, LcmState.RUNNING, within=10)
     cloud.engine.api("POST", f"/containers/{container['Id']}/pause")
-    await cloud.reaches(vm, VmState.SUSPENDED, within=3)
+    await cloud.reaches(vm, VmState.SUSPENDED, within=10)
     await cloud.action(vm, "resume")
     await cloud.reaches(vm, LcmState.RUNNING)
     assert not cloud.container(vm)["State"]["Paused"]  # type: ignore[index]

@@ -19,7 +19,6 @@ from onedock.reconcilers.model import Network, Nic, VmId
 from onedock.reconcilers.nic_parts import OvsPort, Switch, TrunkPort
 
 A, B = VmId(1), VmId(2)
-BACK = ("plug in one-2-0 br0",)
 
 
 def nic(vm: VmId, **changes: Any) -> Nic:
