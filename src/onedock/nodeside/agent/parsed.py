@@ -1,4 +1,4 @@
-"""Addresses and networks, each parsed once: plans look at the same few of a VM again and again."""
+"""Addresses and networks, each parsed and written once: the same few of a VM are looked at again and again."""
 
 import ipaddress
 from functools import lru_cache
@@ -9,3 +9,9 @@ _REMEMBERED = 2048
 ip_address = lru_cache(_REMEMBERED)(ipaddress.ip_address)
 ip_interface = lru_cache(_REMEMBERED)(ipaddress.ip_interface)
 ip_network = lru_cache(_REMEMBERED)(ipaddress.ip_network)
+
+
+@lru_cache(_REMEMBERED)
+def spelled(packed: bytes) -> str:
+    """An address of four or sixteen bytes as text."""
+    return str(ipaddress.ip_address(packed))

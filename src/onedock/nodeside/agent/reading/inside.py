@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from onedock.nodeside.agent.attributes import Attributes, attributes, number
-from onedock.nodeside.agent.parsed import ip_address
+from onedock.nodeside.agent.parsed import spelled
 from onedock.nodeside.agent.rtnetlink.links import IFF_LOWER_UP, IFLA_ADDRESS, IFLA_AF_SPEC, IFLA_LINK, IFLA_MTU, Link
 from onedock.nodeside.agent.rtnetlink.socket import GET_ADDRESS, GET_ROUTE, GET_RULE, Rtnetlink
 from onedock.nodeside.agent.rtnetlink.structs import ADDRESS, ROUTE
@@ -134,7 +134,7 @@ def _address(answer: bytes) -> _Address:
     # IFA_LOCAL is the address, IFA_ADDRESS the far end of a point-to-point link; IPv6 has only the latter.
     address = found.get(_IFA_LOCAL) or found.get(_IFA_ADDRESS) or _ANY[family]
     permanent = bool((number(found.get(_IFA_FLAGS)) or flags) & _IFA_F_PERMANENT)
-    return _Address(index, family, scope, permanent, f"{_spelled(address)}/{length}")
+    return _Address(index, family, scope, permanent, f"{spelled(address)}/{length}")
 
 
 def _route(answer: bytes) -> _Route | None:
@@ -146,8 +146,8 @@ def _route(answer: bytes) -> _Route | None:
     gateway = found.get(_RTA_GATEWAY)
     return _Route(
         index=number(found.get(_RTA_OIF)),
-        destination=f"{_spelled(found.get(_RTA_DST) or _ANY[family])}/{length}",
-        gateway=_spelled(gateway) if gateway else "",
+        destination=f"{spelled(found.get(_RTA_DST) or _ANY[family])}/{length}",
+        gateway=spelled(gateway) if gateway else "",
         metric=number(found.get(_RTA_PRIORITY)),
         table=number(found.get(_RTA_TABLE)) or table,
         protocol=protocol,
@@ -168,8 +168,4 @@ def _source_rule(answer: bytes) -> SourceRule | None:
     found: Attributes = attributes(answer, ROUTE.size)
     if number(found.get(_FRA_PRIORITY)) != SOURCE_PRIORITY or length != _BITS.get(family):
         return None
-    return _spelled(found[_FRA_SRC]), number(found.get(_FRA_TABLE)) or table
-
-
-def _spelled(address: bytes) -> str:
-    return str(ip_address(address))
+    return spelled(found[_FRA_SRC]), number(found.get(_FRA_TABLE)) or table

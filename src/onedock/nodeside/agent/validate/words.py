@@ -1,9 +1,9 @@
 """Names, numbers and addresses of a request."""
 
-import ipaddress
 import re
 from collections.abc import Iterable
 
+from onedock.nodeside.agent.parsed import ip_address, ip_interface, ip_network
 from onedock.reconcilers.errors import TerminalError
 
 _LINK_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,14}")
@@ -50,7 +50,7 @@ def check_unique(field: str, values: Iterable[object]) -> None:
 def version_of_interface(where: str, address: str) -> int:
     """4 or 6. Raises InvalidRequestError unless it is a unicast address with prefix."""
     try:
-        parsed = ipaddress.ip_interface(address)
+        parsed = ip_interface(address)
     except ValueError:
         parsed = None
     if parsed is None or "/" not in address or "%" in address or parsed.is_multicast or parsed.is_unspecified:
@@ -61,7 +61,7 @@ def version_of_interface(where: str, address: str) -> int:
 def version_of_address(where: str, what: str, address: str, *, multicast: bool = False) -> int:
     """4 or 6. Raises InvalidRequestError unless it is a unicast address, or a multicast one if asked for."""
     try:
-        parsed = ipaddress.ip_address(address)
+        parsed = ip_address(address)
     except ValueError:
         parsed = None
     if parsed is None or "%" in address or parsed.is_multicast is not multicast or parsed.is_unspecified:
@@ -73,7 +73,7 @@ def version_of_address(where: str, what: str, address: str, *, multicast: bool =
 def version_of_network(where: str, destination: str) -> int:
     """4 or 6. Raises InvalidRequestError unless it is the network of a route."""
     try:
-        parsed = ipaddress.ip_network(destination, strict=False)
+        parsed = ip_network(destination, strict=False)
     except ValueError:
         parsed = None
     if parsed is None or "%" in destination or parsed.is_multicast or parsed.prefixlen == 0:
