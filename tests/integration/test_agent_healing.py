@@ -140,7 +140,7 @@ DAMAGES: dict[str, tuple[str, Damage]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-async def test_it_is_undone_within_a_second(agent: PrivateAgent, whole: AgentClient, damage: str) -> None:
+async def test_it_is_undone_soon(agent: PrivateAgent, whole: AgentClient, damage: str) -> None:
     cause, make = DAMAGES[damage]
     before = inode()
     make(agent)

@@ -20,8 +20,6 @@ SOURCE_TABLES = 1000
 """The routing table of NIC 0 for what has its addresses as source; that of NIC 1 is the next one."""
 SOURCE_PRIORITY = 1000
 """Of the rules that lead there; rules of other priorities are not ours."""
-IPV6_SYSCTLS = ("accept_ra", "autoconf", "disable_ipv6")
-IPV4_SYSCTLS = ("arp_ignore", "arp_announce")
 
 
 SourceRoute = tuple[int, str, str]

@@ -7,7 +7,6 @@ from onedock.nodeside.agent.attributes import each_attribute
 
 _NESTED = 0x8000
 _LIST_ELEMENT = 1
-_PADDING = (b"", bytes(3), bytes(2), bytes(1))
 
 
 def without(data: bytes, *kinds: int) -> bytes:

@@ -8,7 +8,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import Any
 
 from onedock.nodeside.agent.firewall.attributes import attribute, nested
 
@@ -16,8 +16,6 @@ FIRST_REGISTER = 8
 """Of 4 bytes each, one after the other."""
 _NAME_BYTES = 16
 _ICMPV6 = 58
-
-ByteOrder = Literal["big", "little"]
 
 
 @dataclass(frozen=True, slots=True)
