@@ -116,6 +116,8 @@ async def test_a_renewed_lease_is_of_the_same_address(agent: PrivateAgent, dhcp:
     inside(agent.netns, partial(answer, BRIDGE, LEASED, acknowledgement(question, WANTED)))
     await eventually(lambda: client_pid() not in {0, before}, what="another client asks from the beginning")
     assert WANTED not in allowed(agent)
+    ended = [line for line in agent.log.read_text().splitlines() if "dhcp client ended" in line][-1]
+    assert f"{WANTED} instead of the address that is to be renewed" in ended
     with dhcp:
         await eventually(lambda: addresses(agent) == [LEASED], within=20, what="the server's own answer is taken")
     assert LEASED in allowed(agent)

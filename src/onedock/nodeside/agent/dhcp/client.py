@@ -54,6 +54,8 @@ class ClientRun:
         self._process = process
         self.last_words = ""
         """The last line of its own log."""
+        self.stopped = False
+        """Whether it was let end because of what it had been told."""
         self._released = asyncio.Event()
 
     @classmethod
@@ -119,7 +121,8 @@ class ClientRun:
             self.last_words = line.decode(errors="replace").strip()[:200]
 
     def stop(self) -> None:
-        """Let it end by itself; what it was told last is not given back."""
+        """Let it end because of what it was told last, which is not given back."""
+        self.stopped = True
         self._process.terminate()
 
     async def end(self, *, release: bool) -> None:

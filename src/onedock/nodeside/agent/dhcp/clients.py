@@ -185,7 +185,8 @@ class DhcpClients:
                 await self._take(key, client, event)
                 leased = leased or client.lease is not None
             begun = True
-        client.trouble = client.run.last_words
+        if not client.run.stopped:
+            client.trouble = client.run.last_words
         return leased
 
     async def _take(self, key: Key, client: _Client, event: dict[str, str]) -> None:
