@@ -134,7 +134,7 @@ async def test_the_walkthrough(one: RealOpenNebula) -> None:
 
 
 async def change_nics(one: RealOpenNebula, vm: int, network: int, run: str) -> None:
-    """A NIC and an alias come and go, limits, groups and the network change, while the VM runs."""
+    """A NIC and an alias come and go, limits, groups, the network and the context change, while the VM runs."""
 
     async def ids(kind: str) -> list[str]:
         document = await one.document("vm.info", vm, False)
@@ -162,6 +162,7 @@ async def change_nics(one: RealOpenNebula, vm: int, network: int, run: str) -> N
     await eventually(lambda: settled("secgroup", group), within=30, what="the VM has the group's rules")
     await eventually(lambda: settled("vn", network), within=30, what="the VM has what its network says")
     await one.reaches(vm, RUNNING)
+    await changed("vm.updateconf", 'CONTEXT=[NETWORK="YES", MORE="1"]', 0)
     await changed("vm.detachsg", 0, group)
     await changed("vm.detachnic", 2)
     await changed("vm.detachnic", 1)
