@@ -149,7 +149,6 @@ ALL_ENDS = [
 ]
 
 
-@pytest.mark.timeout(90)
 async def test_twenty_random_crashes(scene: Scene) -> None:
     """Ten lives; in each the deploy and the terminate are hit."""
     chosen = random.Random(20)

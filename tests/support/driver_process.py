@@ -73,7 +73,7 @@ class DriverProcess:
         (count,) = struct.unpack("i", fcntl.ioctl(self._from, termios.FIONREAD, bytes(4)))
         return int(count)
 
-    def read_once(self, size: int = 65536, *, within: float = 10.0) -> bytes:
+    def read_once(self, size: int = 65536, *, within: float = 30.0) -> bytes:
         """One ``read()``; empty at the end of the driver's output."""
         if not select.select([self._from], [], [], within)[0]:
             raise TimeoutError(f"driver wrote nothing for {within} s")
