@@ -134,6 +134,13 @@ def test_an_image_that_vanished_before_the_create_is_pulled_again() -> None:
     assert type(create_failure(400, "No command specified")) is TerminalError
 
 
+def test_a_runtime_that_is_missing_is_named_by_a_start_and_by_a_create() -> None:
+    text = 'error while looking up the specified runtime path: exec: "/x/onedock-runtime": stat: no such file'
+    for failure in (start_failure(400, text), create_failure(500, text)):
+        assert type(failure) is TerminalError
+        assert str(failure).startswith('the OCI runtime of the node does not work: exec: "/x/onedock-runtime": stat')
+
+
 @given(st.text(max_size=3000), st.integers(400, 599))
 def test_always_one_line_of_bounded_length(text: str, status: int) -> None:
     for message in (one_line(text), str(start_failure(status, text)), str(pull_failure(IMAGE, status, text))):

@@ -51,10 +51,8 @@ def one_line(text: str) -> str:
 def start_failure(status: int, text: str) -> OnedockError:
     """Why a container does not start."""
     message = one_line(text)
-    if found := _NO_RUNTIME.search(message):
-        return TerminalError(
-            f"the OCI runtime of the node does not work: {found['reason']}; install onedock-runtime again"
-        )
+    if no_runtime := _no_runtime(message):
+        return no_runtime
     if found := _COMMAND.search(message):
         command, reason = found["command"], found["reason"].removeprefix(f"stat {found['command']}: ")
         if "permission denied" in reason or "is a directory" in reason:
@@ -68,8 +66,19 @@ def start_failure(status: int, text: str) -> OnedockError:
 
 
 def create_failure(status: int, text: str) -> OnedockError:
-    """Why a container is not created. The image may vanish after the look for it: it is pulled again."""
-    return TransientError(one_line(text)) if status == 404 else by_status(status, text)
+    """Why a container is not created. The image may vanish after the look for it: it is pulled again.
+
+    Engines since 23 look for the runtime here, earlier ones at the start.
+    """
+    return TransientError(one_line(text)) if status == 404 else _no_runtime(one_line(text)) or by_status(status, text)
+
+
+def _no_runtime(message: str) -> TerminalError | None:
+    if found := _NO_RUNTIME.search(message):
+        return TerminalError(
+            f"the OCI runtime of the node does not work: {found['reason']}; install onedock-runtime again"
+        )
+    return None
 
 
 def pull_failure(image: str, _status: int, text: str) -> OnedockError:
