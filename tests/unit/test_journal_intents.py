@@ -20,11 +20,22 @@ async def journal(tmp_path: Path) -> AsyncIterator[Journal]:
     await opened.close()
 
 
-async def accepted(journal: Journal, source: str, vm: VmId = VM) -> Intent:
-    new = NewIntent(source, Channel.VMM, "DEPLOY", vm, NodeName("node1"), "<xml/>", received=float(len(source)))
+async def accepted(journal: Journal, source: str, vm: VmId = VM, action: str = "DEPLOY") -> Intent:
+    new = NewIntent(source, Channel.VMM, action, vm, NodeName("node1"), "<xml/>", received=float(len(source)))
     intent = await journal.accept(new)
     assert intent is not None
     return intent
+
+
+async def test_an_answer_is_listed_without_the_id_that_only_oned_needs(journal: Journal) -> None:
+    for action, info, said in (
+        ("UPDATESG", "105 why not", "why not"),
+        ("UPDATENIC", "7 -", "-"),
+        ("DEPLOY", "a b", "a b"),
+    ):
+        intent = await accepted(journal, action, action=action)
+        await journal.conclude(intent, Outcome(intent.id, ok=False, info=info, created=5.0))
+        assert [row.info for row in await journal.intents(intent_id=intent.id)] == [said]
 
 
 async def test_a_request_is_listed_with_its_fate(journal: Journal) -> None:

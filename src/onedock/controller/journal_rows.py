@@ -9,6 +9,7 @@ import structlog
 from pydantic import TypeAdapter, ValidationError
 
 from onedock.controller.intents import Channel, Intent, IntentState, NewIntent, Outcome
+from onedock.controller.verbs import without_first_word
 from onedock.reconcilers.model import Condition, Desired, NodeName, VmId
 
 log = structlog.get_logger(__name__)
@@ -198,7 +199,7 @@ def select_intents(
             received=row[5],
             state=IntentState(row[6]),
             ok=None if row[7] is None else bool(row[7]),
-            info=row[8] or "",
+            info=without_first_word(row[2], row[8] or ""),
             concluded=row[9],
             settled=row[10],
             fate=row[11],

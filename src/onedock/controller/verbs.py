@@ -80,6 +80,11 @@ def first_word(action: str, *, security_group: str = "", virtual_network: str = 
     return ""
 
 
+def without_first_word(action: str, info: str) -> str:
+    """An answer's text as people read it: what only oned needs at its begin is left out."""
+    return info.partition(" ")[2] if first_word(action) else info
+
+
 def to_run(old: Desired | None, spec: VmSpec) -> Desired:
     """DEPLOY, RESTORE: the VM runs as its document says."""
     return Desired(vm=spec.vm, node=spec.node, power=Power.RUNNING, generation=_next(old), spec=spec)
