@@ -63,6 +63,34 @@ def test_masks_that_are_none(mask: str) -> None:
         only(BRIDGED, {"ETH0_MASK": mask})
 
 
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"IP": "10.0.0.255"}, "10.0.0.255/24 is the broadcast address of its subnet; correct NETWORK_MASK"),
+        ({"IP": "0.0.0.0"}, "0.0.0.0 can be nobody's address; correct the address range"),
+        ({"IP6": "ff02::1"}, "ff02::1 can be nobody's address"),
+        ({"IP6_ULA": "::1"}, "::1 can be nobody's address"),
+    ],
+)
+def test_addresses_that_no_kernel_has(values: dict[str, str], reason: str) -> None:
+    with pytest.raises(TerminalError) as caught:
+        only(changed(**values))
+    assert str(caught.value).startswith(f"NIC 0 (network 'private'): {reason}")
+    assert only(changed(METHOD="skip", IP6_METHOD="skip", **values)).addresses == ()
+
+
+@pytest.mark.parametrize("mask", ["31", "32", "16"])
+def test_the_last_address_of_a_small_or_large_subnet(mask: str) -> None:
+    assert only(changed(IP="10.0.0.255", NETWORK_MASK=mask)).addresses == (f"10.0.0.255/{mask}",)
+
+
+def test_a_router_is_not_routed_by_itself() -> None:
+    """Its NIC has the address that the network names as the gateway of everybody."""
+    values = {"IP": "10.0.0.1", "GATEWAY": "10.0.0.1", "IP6": "fd00::1", "GATEWAY6": "FD00:0::1"}
+    assert only(changed(**values)).gateways == ()
+    assert only(changed(**{**values, "IP": "10.0.0.2"})).gateways == ("10.0.0.1",)
+
+
 def test_the_prefix_of_last_resort_is_a_setting() -> None:
     (nic,) = built(parsed(vm_xml()), 20)[0].nics
     assert nic.addresses == ("10.0.0.10/20",)

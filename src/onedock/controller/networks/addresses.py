@@ -68,7 +68,7 @@ def addressing(nic: Source, aliases: Iterable[Source], *, default_prefix: int, l
         for cidr in _cidrs(source, default_prefix, leases_only=leases_only):
             plain, _, _ = cidr.partition("/")
             if not external and (method6 in _CONFIGURED if ":" in plain else with_ipv4):
-                configured.setdefault(plain, cidr)
+                configured.setdefault(plain, _usable(source, cidr))
             else:
                 others[plain] = None
         others.update(dict.fromkeys(address(text, name) for name in _FLOATING if (text := source.text(name))))
@@ -77,7 +77,8 @@ def addressing(nic: Source, aliases: Iterable[Source], *, default_prefix: int, l
         method6,
         addresses=tuple(configured.values()),
         others=tuple(plain for plain in others if plain not in configured),
-        gateways=tuple(_gateways(nic, method, method6)),
+        # A router is not routed by itself.
+        gateways=tuple(gateway for gateway in _gateways(nic, method, method6) if gateway not in configured),
         routes=tuple(
             route for route in _routes(nic) if (method6 if ":" in route.destination else method) in _CONFIGURED
         ),
@@ -111,6 +112,19 @@ def _with_prefix(text: str, mask: str) -> str:
         return str(ipaddress.ip_interface(f"{address(text, 'IP')}/{mask}"))
     except ValueError:
         raise TerminalError(f"{text[:45]}/{mask[:20]} is not an address with its mask") from None
+
+
+def _usable(source: Source, cidr: str) -> str:
+    """``cidr``, if a kernel can have it as its own. Raises TerminalError."""
+    found = ipaddress.ip_interface(cidr)
+    last = found.network.broadcast_address if found.version == 4 and found.network.prefixlen < 31 else None
+    if found.ip.is_unspecified or found.ip.is_loopback or found.ip.is_multicast:
+        raise source.refusal(f"{found.ip} can be nobody's address; correct the address range of the virtual network")
+    if found.ip == last:
+        raise source.refusal(
+            f"{cidr} is the broadcast address of its subnet; correct NETWORK_MASK or the address range"
+        )
+    return cidr
 
 
 def _gateways(nic: Source, method: Method, method6: Method) -> Iterator[str]:

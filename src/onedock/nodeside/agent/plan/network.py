@@ -62,7 +62,7 @@ def _plan_plugged(
 ) -> Iterator[Step]:
     """All of a NIC that may be there while it is still down: nothing passes that is not limited and filtered."""
     host, inner = pair[0] if pair is not None else None, _inner(nic, pair, seen)
-    yield from plan_veth(wanted.vm, nic, seen, pair)
+    yield from plan_veth(wanted.vm, nic, seen, pair, former)
     yield from plan_switch_port(wanted.vm, nic, seen, host)
     yield from plan_trunk_port(nic, host, seen)
     ipv6, addresses = plan_ipv6(nic, inner, former), plan_addresses(nic, inner, former)

@@ -48,8 +48,11 @@ def _carried(nic: Nic, seen: Seen) -> int | None:
     return bridge.mtu if bridge is not None else None
 
 
-def plan_veth(vm: VmId, nic: Nic, seen: Seen, pair: Pair | None) -> Iterator[Step]:
-    """The veth is there, plugged in, with its MAC and MTU; the VM's side may still be down."""
+def plan_veth(vm: VmId, nic: Nic, seen: Seen, pair: Pair | None, former: Nic | None) -> Iterator[Step]:
+    """The veth is there, plugged in, with its MAC and MTU; the VM's side may still be down.
+
+    A NIC for which nothing says an MTU any more has that of its bridge, as a new one.
+    """
     mac = nic.mac.lower()
     if pair is None:
         plugged_into = nic.bridge if nic.switch is Switch.LINUX else None
@@ -57,18 +60,20 @@ def plan_veth(vm: VmId, nic: Nic, seen: Seen, pair: Pair | None) -> Iterator[Ste
         yield Label(nic.host_name, vm_alias(vm))
         return
     host, inner = pair
-    yield from _plan_host_side(vm, nic, host)
+    had_mtu = former is not None and former.mtu is not None
+    mtu = nic.mtu if nic.mtu is not None or not had_mtu else _carried(nic, seen)
+    yield from _plan_host_side(vm, nic, host, mtu)
     if inner.mac != mac:
         yield SetMac(nic.name, mac)
-    if nic.mtu is not None and inner.mtu != nic.mtu:
-        yield SetMtu(nic.name, nic.mtu)
+    if mtu is not None and inner.mtu != mtu:
+        yield SetMtu(nic.name, mtu)
 
 
-def _plan_host_side(vm: VmId, nic: Nic, host: HostLink) -> Iterator[Step]:
+def _plan_host_side(vm: VmId, nic: Nic, host: HostLink, mtu: int | None) -> Iterator[Step]:
     if host.alias != vm_alias(vm):
         yield Label(host.name, vm_alias(vm))
-    if nic.mtu is not None and host.mtu < nic.mtu:
-        yield SetHostMtu(host.name, max(nic.mtu, _LEAST_OUTSIDE))
+    if mtu is not None and host.mtu < mtu:
+        yield SetHostMtu(host.name, max(mtu, _LEAST_OUTSIDE))
     if nic.switch is Switch.LINUX and host.master != nic.bridge:
         yield PlugIn(host.name, nic.bridge)
     if not host.up:
