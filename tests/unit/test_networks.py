@@ -70,6 +70,7 @@ def test_masks_that_are_none(mask: str) -> None:
         ({"IP": "0.0.0.0"}, "0.0.0.0 can be nobody's address; correct the address range"),
         ({"IP6": "ff02::1"}, "ff02::1 can be nobody's address"),
         ({"IP6_ULA": "::1"}, "::1 can be nobody's address"),
+        ({"IP6": "fe80::5"}, "fe80::5 is an address of the link, which the kernel gives"),
     ],
 )
 def test_addresses_that_no_kernel_has(values: dict[str, str], reason: str) -> None:

@@ -120,6 +120,8 @@ def _usable(source: Source, cidr: str) -> str:
     last = found.network.broadcast_address if found.version == 4 and found.network.prefixlen < 31 else None
     if found.ip.is_unspecified or found.ip.is_loopback or found.ip.is_multicast:
         raise source.refusal(f"{found.ip} can be nobody's address; correct the address range of the virtual network")
+    if found.version == 6 and found.ip.is_link_local:
+        raise source.refusal(f"{found.ip} is an address of the link, which the kernel gives; correct the address range")
     if found.ip == last:
         raise source.refusal(
             f"{cidr} is the broadcast address of its subnet; correct NETWORK_MASK or the address range"
