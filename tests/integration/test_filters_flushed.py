@@ -4,12 +4,16 @@ import asyncio
 import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.support.agent import PrivateAgent
+from tests.support.probing import inside
 from tests.support.waiting import eventually
 
+from onedock.nodeside.agent.attributes import attributes
+from onedock.nodeside.agent.firewall.nfnetlink import Nftables
 from onedock.nodeside.heals import Healed
 from onedock.nodeside.remote import AgentClient
 from onedock.reconcilers.model import Network, Nic, VmId
@@ -20,13 +24,13 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root"),
 ]
 
-VMS = tuple(VmId(241500 + number) for number in range(60))
+VMS = tuple(VmId(241500 + number) for number in range(40))
 SECOND_S = 1.0
 HEARD_S = 0.02
 """Notifications are read together, so long after the first one."""
 ATTEMPTS = 3
-"""A machine that runs other tests may stop the agent for longer than a second."""
 GIVE_UP_S = 20.0
+GET_GENERATION = 16
 AT_ONCE_S = 1.1
 """What is undone sooner after the last time is put back with growing pauses."""
 
@@ -56,6 +60,22 @@ def flush(agent: PrivateAgent) -> None:
     agent.run(["nft", "flush", "ruleset"])
 
 
+def generation(agent: PrivateAgent) -> int:
+    """One more with each transaction of nftables in the node's namespace."""
+
+    def ask() -> bytes:
+        with Nftables() as kernel:
+            return kernel.get(GET_GENERATION, "", {})
+
+    return int.from_bytes(attributes(inside(agent.netns, ask))[1])
+
+
+def waited_s(agent: PrivateAgent) -> float:
+    """How long the agent's threads were ready to run, and had no CPU."""
+    files = Path("/proc", str(agent.pid), "task").glob("*/schedstat")
+    return sum(int(file.read_text().split()[1]) for file in files) / 1e9
+
+
 async def back(agent: PrivateAgent, before: list[str]) -> None:
     async def same() -> bool:
         return await asyncio.to_thread(shown, agent) == before
@@ -81,21 +101,26 @@ async def healed(client: AgentClient, since: int) -> list[Healed]:
     return await eventually(found, within=GIVE_UP_S)
 
 
-@pytest.mark.parametrize("damage", ["flush ruleset", "flush table netdev onedock"])
-async def test_filters_of_all_are_back_within_a_second(agent: PrivateAgent, client: AgentClient, damage: str) -> None:
-    for vm in VMS:
-        await client.ensure(network(vm))
-    before, longest = shown(agent), []
-    for _ in range(ATTEMPTS):
-        known = await quiet(client)
-        agent.run(["nft", damage])
-        heals = await healed(client, known)
-        assert shown(agent) == before
-        assert sorted(one.vm for one in heals) == sorted(VMS), "each is counted once"
-        longest.append(max(one.seconds for one in heals) + HEARD_S)
-        if longest[-1] <= SECOND_S:
-            return
-    pytest.fail(f"seconds of the last one: {longest}")
+async def test_filters_of_all_are_back_within_a_second(agent: PrivateAgent, client: AgentClient) -> None:
+    await asyncio.gather(*(client.ensure(network(vm)) for vm in VMS))
+    before = shown(agent)
+    for damage in ("flush ruleset", "flush table netdev onedock"):
+        seconds = [await seconds_of_heal(agent, client, damage, before)]
+        while min(seconds) > SECOND_S and len(seconds) < ATTEMPTS:
+            seconds.append(await seconds_of_heal(agent, client, damage, before))
+        assert min(seconds) <= SECOND_S, (damage, seconds)
+
+
+async def seconds_of_heal(agent: PrivateAgent, client: AgentClient, damage: str, before: list[str]) -> float:
+    """Until the last one's, by the agent's own clock, without those in which others had the machine."""
+    known, transactions, waited = await quiet(client), generation(agent), waited_s(agent)
+    agent.run(["nft", damage])
+    heals = await healed(client, known)
+    waited = waited_s(agent) - waited
+    assert shown(agent) == before
+    assert sorted(one.vm for one in heals) == sorted(VMS), "each is counted once"
+    assert generation(agent) - transactions < len(VMS) / 2, "most come back together"
+    return max(one.seconds for one in heals) + HEARD_S - waited
 
 
 async def test_whatever_happens_meanwhile_the_filters_are_those_that_are_wanted(
