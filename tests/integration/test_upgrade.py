@@ -175,7 +175,7 @@ async def test_upgrade_and_way_back_under_load(
 ) -> None:
     cloud = Cloud(engine, registry, failure_after_s=30.0)  # a release that is installed is no failure of the node
     cloud.controller.source = cloud.agent.source = previous
-    async with asyncio.timeout(60), cloud:
+    async with asyncio.timeout(150), cloud:
         # By default the kernel itself tells of each port once more when the bridge's delay of 15 s is over.
         engine.run_in_netns(["ip", "link", "set", BRIDGE, "type", "bridge", "forward_delay", "0"])
         scene = Scene(cloud, CrashPoints())
