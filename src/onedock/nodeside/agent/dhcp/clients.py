@@ -116,11 +116,13 @@ class DhcpClients:
         """Wait until all its NICs have their leases, for at most ``within_s`` seconds; returns whether any had none."""
         clients = [self._clients.get((network.vm, nic.index)) for nic in _by_dhcp(network)]
         waiting = [client for client in clients if client is not None and not client.served.is_set()]
+        if not waiting:
+            return False
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within_s):
                 for client in waiting:
                     await client.served.wait()
-        return bool(waiting)
+        return True
 
     def waiting(self, network: Network) -> tuple[str, ...]:
         """A line for each NIC that has no lease."""
