@@ -3,42 +3,24 @@
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
-from typing import Any
 
 import pytest
 from tests.support import processes
 from tests.support.agent import PrivateAgent
 from tests.support.kernel import requires
-from tests.support.open_vswitch import GuestSwitch
+from tests.support.open_vswitch import BRIDGE, GuestSwitch, address, nic
+from tests.support.processes import stopped
+from tests.support.waiting import eventually
 from tests.support.wire import PHYSICAL, is_cut_off, reaches, tagged
 
 from onedock.nodeside.remote import AgentClient
 from onedock.reconcilers.errors import TerminalError, TransientError
-from onedock.reconcilers.model import Network, Nic, VmId
+from onedock.reconcilers.model import Network, VmId
 from onedock.reconcilers.nic_parts import Bandwidth, OvsPort, Spoofing, Switch, Vxlan
 
 pytestmark = [pytest.mark.root, requires("openvswitch", "8021q")]
 
 A, B, C = VmId(260001), VmId(260002), VmId(260003)
-BRIDGE = "odt-ovs0"
-
-
-def nic(vm: VmId, *, tag: int | None = None, trunks: tuple[int, ...] = (), **changes: Any) -> Nic:
-    made = Nic(
-        index=0,
-        name="eth0",
-        host_name=f"one-{vm}-0",
-        mac=f"02:00:0a:4d:00:{vm % 250:02x}",
-        bridge=BRIDGE,
-        addresses=(f"{address(vm)}/16",),
-        switch=Switch.OPENVSWITCH,
-        ovs=OvsPort(tag, trunks),
-    )
-    return replace(made, **changes)
-
-
-def address(vm: VmId) -> str:
-    return f"10.77.0.{vm % 250}"
 
 
 @pytest.fixture(scope="module")
@@ -195,10 +177,14 @@ async def test_what_somebody_undoes_is_put_back(agent: PrivateAgent, client: Age
     wanted = Network(A, (nic(A, tag=10),))
     await client.ensure(wanted)
     await client.ensure(Network(B, (nic(B, tag=10),)))
-    switch.vsctl("set", "Port", f"one-{A}-0", "tag=99")
-    found = await client.observe(A)
-    assert found is not None
-    assert [line for line in found.missing if "tag=10" in line]
+
+    async def seen() -> bool:
+        """The agent may have put it back before it was asked."""
+        switch.vsctl("set", "Port", f"one-{A}-0", "tag=99")
+        found = await client.observe(A)
+        return found is not None and any("tag=10" in line for line in found.missing)
+
+    await eventually(seen, what="the agent sees what is missing")
     assert not (await client.ensure(wanted)).missing
     assert switch.port(f"one-{A}-0")["tag"] == 10
 
@@ -212,12 +198,13 @@ async def test_filters_come_before_the_switch(agent: PrivateAgent, client: Agent
     await client.ensure(Network(A, (nic(A, spoofing=Spoofing(mac=True, ip=True)),)))
     await client.ensure(Network(B, (nic(B),)))
     assert reaches(agent, f"one-{A}", address(B))
-    agent.run(["ip", "addr", "add", "10.77.5.5/16", "dev", "eth0"], netns=f"one-{A}")
-    with pytest.raises(subprocess.CalledProcessError):
-        agent.run(["busybox", "ping", "-c", "1", "-W", "1", "-I", "10.77.5.5", address(B)], netns=f"one-{A}")
-    agent.run(["ip", "link", "set", "eth0", "address", "02:00:00:00:99:99"], netns=f"one-{A}")
-    with pytest.raises(subprocess.CalledProcessError):
-        agent.run(["busybox", "ping", "-c", "1", "-W", "1", address(B)], netns=f"one-{A}")
+    with stopped(agent.pid):  # which would put back at once what is changed here
+        agent.run(["ip", "addr", "add", "10.77.5.5/16", "dev", "eth0"], netns=f"one-{A}")
+        with pytest.raises(subprocess.CalledProcessError):
+            agent.run(["busybox", "ping", "-c", "1", "-W", "1", "-I", "10.77.5.5", address(B)], netns=f"one-{A}")
+        agent.run(["ip", "link", "set", "eth0", "address", "02:00:00:00:99:99"], netns=f"one-{A}")
+        with pytest.raises(subprocess.CalledProcessError):
+            agent.run(["busybox", "ping", "-c", "1", "-W", "1", address(B)], netns=f"one-{A}")
 
 
 async def test_limits_are_on_the_port(agent: PrivateAgent, client: AgentClient) -> None:

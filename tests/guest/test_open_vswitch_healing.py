@@ -2,52 +2,35 @@
 
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import replace
 from functools import partial
 
 import pytest
 from tests.support import processes
 from tests.support.agent import PrivateAgent
+from tests.support.heals import number_of_heals
 from tests.support.kernel import requires
-from tests.support.open_vswitch import GuestSwitch
+from tests.support.open_vswitch import BRIDGE, GuestSwitch, address, nic
 from tests.support.waiting import eventually
 from tests.support.wire import reaches
 
 from onedock.nodeside.heals import Healed
 from onedock.nodeside.remote import AgentClient
-from onedock.reconcilers.model import Network, Nic, VmId
-from onedock.reconcilers.nic_parts import OvsPort, Switch
+from onedock.reconcilers.model import Network, VmId
 
 pytestmark = [pytest.mark.root, requires("openvswitch", "8021q")]
 
 A, B = VmId(240701), VmId(240702)
-BRIDGE = "odt-ovs0"
 PORT = f"one-{A}-0"
 SECOND_S = 1.0
 CALLS = 20
 """The guest's processor is emulated: its seconds are shorter than a machine's. So a heal may take as long as so many
 calls of ovs-vsctl do there, of which it makes three and more; on a machine they are a fraction of the second."""
 ATTEMPTS = 3
-AT_ONCE_S = 1.1
 GIVE_UP_S = 30.0
 
 
 def network(vm: VmId) -> Network:
-    nic = Nic(
-        index=0,
-        name="eth0",
-        host_name=f"one-{vm}-0",
-        mac=f"02:00:0a:4e:00:{vm % 250:02x}",
-        bridge=BRIDGE,
-        addresses=(f"{address(vm)}/16",),
-        switch=Switch.OPENVSWITCH,
-        ovs=OvsPort(10, (20, 21)),
-    )
-    return Network(vm, (nic,))
-
-
-def address(vm: VmId) -> str:
-    return f"10.78.0.{vm % 250}"
+    return Network(vm, (nic(vm, tag=10, trunks=(20, 21)),))
 
 
 @pytest.fixture(scope="module")
@@ -86,14 +69,6 @@ DAMAGES: dict[str, Damage] = {
     ),
     "bridge deleted": lambda switch: switch.vsctl("del-br", BRIDGE),
 }
-
-
-async def number_of_heals(client: AgentClient) -> int:
-    """So far; what is undone sooner than a second after the last one is put back with growing pauses."""
-    heals = await client.heals()
-    last = max((one.time for one in heals.recent), default=0.0)
-    await eventually(lambda: time.time() > last + AT_ONCE_S)
-    return sum(heals.counts.values())
 
 
 async def healed_after(client: AgentClient, damage: Callable[[], object]) -> list[Healed]:
@@ -148,8 +123,7 @@ async def test_what_the_agent_does_itself_is_no_damage(
 ) -> None:
     before = (await whole.heals()).counts
     for tag in (11, 12, 10):
-        wanted = network(A)
-        await whole.ensure(Network(A, (_tagged(wanted.nics[0], tag),)))
+        await whole.ensure(Network(A, (nic(A, tag=tag, trunks=(20, 21)),)))
     quiet = time.monotonic() + 1.0
     await eventually(lambda: time.monotonic() > quiet)
     assert (await whole.heals()).counts == before
@@ -168,7 +142,3 @@ def _call_s(switch: GuestSwitch) -> float:
     began = time.monotonic()
     switch.vsctl("get", "Port", PORT, "tag")
     return time.monotonic() - began
-
-
-def _tagged(nic: Nic, tag: int) -> Nic:
-    return replace(nic, ovs=OvsPort(tag, (20, 21)))

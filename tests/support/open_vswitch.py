@@ -8,10 +8,25 @@ import tempfile
 from pathlib import Path
 from typing import Any, Self
 
-from tests.support import processes
+from tests.support import plumbing, processes
 
+from onedock.reconcilers.model import Nic, VmId
+from onedock.reconcilers.nic_parts import OvsPort, Switch
+
+BRIDGE = "odt-ovs0"
 _RUN = Path("/run/openvswitch")
 """Where ovs-vsctl looks for the database."""
+
+
+def address(vm: VmId) -> str:
+    """The address of ``nic(vm)``."""
+    return f"10.77.0.{vm % 250}"
+
+
+def nic(vm: VmId, *, tag: int | None = None, trunks: tuple[int, ...] = (), **changes: Any) -> Nic:
+    """A NIC on the switch's bridge."""
+    fields = {"addresses": (f"{address(vm)}/16",), "switch": Switch.OPENVSWITCH, "ovs": OvsPort(tag, trunks)}
+    return plumbing.nic(vm, **{"bridge": BRIDGE, **fields, **changes})
 
 
 class GuestSwitch:
