@@ -135,12 +135,12 @@ async def test_a_restart_keeps_them(engine: PrivateEngine, agent: PrivateAgent, 
     assert f"nameserver {SECOND}" in wanted
     for _ in range(3):
         engine.api("POST", f"/containers/{container}/restart?t=0")
-        await eventually(lambda: inside(engine, container) == wanted, within=3, what="they are there again")
+        await eventually(lambda: inside(engine, container) == wanted, what="they are there again")
     agent.stop()
     engine.api("POST", f"/containers/{container}/restart?t=0")
     assert inside(engine, container) == AT_FIRST
     agent.start()
-    await eventually(lambda: inside(engine, container) == wanted, within=3, what="the agent finds it at its start")
+    await eventually(lambda: inside(engine, container) == wanted, what="the agent finds it at its start")
 
 
 async def test_those_of_a_lease(
@@ -160,7 +160,7 @@ async def test_those_of_a_lease(
         assert inside(engine, container) == AT_FIRST, "given back with the lease"
         await client.ensure(network(PLAIN, BY_DHCP))
         await eventually(lambda: inside(engine, container) == leased, what="the lease's are there again")
-    await eventually(lambda: inside(engine, container) == AT_FIRST, within=12, what="gone with the lease's end")
+    await eventually(lambda: inside(engine, container) == AT_FIRST, within=20, what="gone with the lease's end")
 
 
 async def test_who_changes_the_file_keeps_it_until_the_restart(
@@ -176,7 +176,7 @@ async def test_who_changes_the_file_keeps_it_until_the_restart(
         assert (found := (await client.path(VM)).resolver) is not None
         assert "changed in the container" in found.trouble
         engine.api("POST", f"/containers/{container}/restart?t=0")
-        await eventually(lambda: "nameserver 10.5.0.4" in inside(engine, container), within=3, what="ours again")
+        await eventually(lambda: "nameserver 10.5.0.4" in inside(engine, container), what="ours again")
 
 
 async def test_who_holds_the_file_does_not_hold_the_agent(
