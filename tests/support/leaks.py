@@ -75,13 +75,8 @@ def _words(pid: int) -> list[str]:
 
 
 def _processes() -> list[str]:
-    daemons = {pid for pid in processes.pids() if _program(pid) in PROGRAMS}
+    daemons = {pid for pid in processes.pids() if processes.program(pid) in PROGRAMS}
     return [f"{pid} {' '.join(processes.command_line(pid))}" for pid in {*daemons, *processes.shims()}]
-
-
-def _program(pid: int) -> str:
-    argv = processes.command_line(pid)
-    return Path(argv[0]).name if argv else ""
 
 
 def _ours(namespace: str) -> bool:

@@ -38,6 +38,12 @@ def command_line(pid: int) -> list[str]:
         return []
 
 
+def program(pid: int) -> str:
+    """Its program's name; empty when it is gone, a zombie, or about to become another program."""
+    argv = command_line(pid)
+    return Path(argv[0]).name if argv else ""
+
+
 def parent(pid: int) -> int:
     """Its parent's id; 0 when it is gone."""
     try:

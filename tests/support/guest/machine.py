@@ -16,6 +16,7 @@ from tests.support import processes
 from tests.support.guest.images import Images
 
 _PROJECT = Path(__file__).resolve().parents[3]
+_QEMU = "qemu-system-x86_64"
 _SENT = ("pyproject.toml", "src", "tests")
 _DEADLINE_S = 480
 """For everything that one guest still does when it is waited for. It runs some ten times slower than this machine."""
@@ -53,7 +54,8 @@ class Guest:
                 argv, stdin=subprocess.DEVNULL, stdout=said, stderr=said, pass_fds=[file.fileno() for file in files]
             )
             self._files = opened.pop_all()
-        # What is left behind is looked for by programs' names, and this process has had two others until now.
+        # What is left behind is looked for by programs' names. This process has had two others until now, and for as
+        # long as others want the processor it has none, though the kernel has done half of its exec.
         processes.wait_until(self._is_machine, within=30, what="qemu starts")
 
     def close(self) -> None:
@@ -84,16 +86,12 @@ class Guest:
         return f"qemu ended: {_end_of(self._said)}; its console:\n{_end_of(self._console)}"
 
     def _is_machine(self) -> bool:
-        return self._process.poll() is not None or _comm(self._process.pid).startswith("qemu-system")
+        return self._process.poll() is not None or processes.program(self._process.pid) == _QEMU
 
     def _hurry(self) -> None:
         for thread in Path(f"/proc/{self._process.pid}/task").glob("*"):
             with contextlib.suppress(ProcessLookupError):
                 os.sched_setscheduler(int(thread.name), os.SCHED_OTHER, os.sched_param(0))
-
-
-def _comm(pid: int) -> str:
-    return Path(f"/proc/{pid}/comm").read_text()
 
 
 def _nameless() -> IO[bytes]:
@@ -126,7 +124,7 @@ def _argv(images: Images, init: str, archive: str, console: str, reports: str) -
     # than the second one brings, and the guests run side by side.
     return [
         *("setpriv", "--pdeathsig", "KILL", "--", "chrt", "--idle", "0"),
-        *("qemu-system-x86_64", "-accel", "tcg", "-machine", "pc", "-smp", "1", "-m", "1024"),
+        *(_QEMU, "-accel", "tcg", "-machine", "pc", "-smp", "1", "-m", "1024"),
         *("-icount", f"shift={_NANOSECONDS_OF_AN_INSTRUCTION.bit_length() - 1}"),
         *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
         *("-kernel", str(images.kernel), "-initrd", str(images.initrd)),
