@@ -1,9 +1,12 @@
-"""The netlink messages that change a VM's network, each as one call: in pyroute2's words, and as the agent's bytes."""
+"""The netlink messages of a VM's network, each as one call: in pyroute2's words, and as the agent's bytes."""
 
+from contextlib import suppress
 from typing import Any, Protocol, Self
 
 from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
 
+from onedock.nodeside.agent.reading.inside import read_inside
 from onedock.nodeside.agent.rtnetlink import messages
 from onedock.nodeside.agent.rtnetlink.socket import CREATE, EXCLUSIVE, Rtnetlink
 from onedock.reconcilers.model import Nic
@@ -51,6 +54,14 @@ class Calls(Protocol):
         """All links that have it."""
         ...
 
+    def look_for(self, name: str) -> None:
+        """Read a link, if it is there."""
+        ...
+
+    def look_around(self) -> None:
+        """Read all links, addresses, routes and rules."""
+        ...
+
 
 class Pyroute2:
     """As one says it in Python."""
@@ -92,6 +103,15 @@ class Pyroute2:
     def delete_group(self, group: int) -> None:
         self._socket.link("del", group=group)
 
+    def look_for(self, name: str) -> None:
+        with suppress(NetlinkError):
+            self._socket.link("get", ifname=name)
+
+    def look_around(self) -> None:
+        for dump in (self._socket.get_links, self._socket.get_addr, self._socket.get_routes, self._socket.get_rules):
+            for _ in dump():
+                pass
+
     def _address(self, command: str, index: int, cidr: str, **flags: Any) -> None:
         address, _, prefix = cidr.partition("/")
         self._socket.addr(command, index=index, address=address, prefixlen=int(prefix), **flags)
@@ -129,3 +149,9 @@ class Bytes(Rtnetlink):
 
     def delete_group(self, group: int) -> None:
         self.do(messages.DELETE_LINK, 0, messages.link(group=group))
+
+    def look_for(self, name: str) -> None:
+        self.link(name=name)
+
+    def look_around(self) -> None:
+        read_inside(self)
