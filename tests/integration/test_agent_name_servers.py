@@ -16,6 +16,7 @@ from tests.support import images
 from tests.support.agent import PrivateAgent
 from tests.support.dhcp_server import DhcpServer
 from tests.support.engine import PrivateEngine
+from tests.support.plumbing import agent_of
 from tests.support.waiting import eventually
 
 from onedock.nodeside.remote import AgentClient
@@ -52,13 +53,8 @@ BY_DHCP = nic(1, method=Method.DHCP, addresses=())
 
 @pytest.fixture
 def agent(engine: PrivateEngine) -> Iterator[PrivateAgent]:
-    place = {"netns": engine.netns, "runtime_dir": engine.runtime_dir, "engine_root": engine.data_root}
-    with PrivateAgent(**place) as running:  # type: ignore[arg-type]
-        running.run(["ip", "link", "add", BRIDGE, "type", "bridge"])
-        running.run(["ip", "address", "add", "10.5.0.1/24", "dev", BRIDGE])
-        running.run(["ip", "link", "set", BRIDGE, "up"])
+    with agent_of(engine, BRIDGE) as running:
         yield running
-        running.run(["ip", "link", "delete", BRIDGE])
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from tests.support.agent import PrivateAgent
 from tests.support.dhcp_server import DhcpServer
 from tests.support.engine import PrivateEngine
 from tests.support.images import Image
+from tests.support.plumbing import agent_of
 from tests.support.waiting import eventually
 
 from onedock.nodeside.remote import AgentClient
@@ -31,12 +32,8 @@ ONE, TWO = Network(VM, (NIC,), ()), Network(VM, (replace(NIC, dns=(GIVEN, OTHER)
 
 @pytest.fixture
 def agent(engine: PrivateEngine) -> Iterator[PrivateAgent]:
-    with PrivateAgent(netns=engine.netns, runtime_dir=engine.runtime_dir, engine_root=engine.data_root) as running:
-        running.run(["ip", "link", "add", BRIDGE, "type", "bridge"])
-        running.run(["ip", "address", "add", "10.5.0.1/24", "dev", BRIDGE])
-        running.run(["ip", "link", "set", BRIDGE, "up"])
+    with agent_of(engine, BRIDGE) as running:
         yield running
-        running.run(["ip", "link", "delete", BRIDGE])
 
 
 @pytest.fixture

@@ -235,11 +235,16 @@ async def test_an_update_of_a_nic_ends_well(cloud: Cloud) -> None:
     assert [(qdisc["kind"], qdisc["options"]["rate"]) for qdisc in qdiscs] == [("tbf", 1000 * 1024)]
 
 
-async def test_an_update_of_a_network_reaches_its_vms(cloud: Cloud) -> None:
+async def in_network(cloud: Cloud) -> tuple[int, int, str]:
+    """A network, a VM that is in no other, and the address at which that listens."""
     network = await second_network(cloud)
     nic = f'NIC=[NETWORK_ID="{network}"]\nCONTEXT=[NETWORK="YES"]'
     vm = await cloud.running_vm(await cloud.image("echo", ECHO), nic=False, more=nic)
-    first = await listening(cloud, vm)
+    return network, vm, await listening(cloud, vm)
+
+
+async def test_an_update_of_a_network_reaches_its_vms(cloud: Cloud) -> None:
+    network, vm, first = await in_network(cloud)
     before = run_of(cloud, vm)
     async with conversation(cloud, first) as say:
         await say("wide")
@@ -257,10 +262,7 @@ async def test_an_update_of_a_network_reaches_its_vms(cloud: Cloud) -> None:
 
 
 async def test_a_new_context_is_followed_under_an_open_connection(cloud: Cloud) -> None:
-    network = await second_network(cloud)
-    nic = f'NIC=[NETWORK_ID="{network}"]\nCONTEXT=[NETWORK="YES"]'
-    vm = await cloud.running_vm(await cloud.image("echo", ECHO), nic=False, more=nic)
-    first = await listening(cloud, vm)
+    network, vm, first = await in_network(cloud)
     before = run_of(cloud, vm)
     async with conversation(cloud, first) as say:
         await say("as it was")

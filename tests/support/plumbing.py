@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from tests.support.agent import PrivateAgent
+from tests.support.engine import PrivateEngine
 from tests.support.leaks import assert_nothing_leaked, snapshot
 
 from onedock.nodeside.remote import AgentClient
@@ -53,6 +54,17 @@ with socket.create_connection((sys.argv[1], 5001)) as connection:
     except ConnectionError:
         pass
 """
+
+
+@contextmanager
+def agent_of(engine: PrivateEngine, bridge: str) -> Iterator[PrivateAgent]:
+    """The agent of an engine's node, which has 10.5.0.1/24 on the bridge."""
+    with PrivateAgent(netns=engine.netns, runtime_dir=engine.runtime_dir, engine_root=engine.data_root) as agent:
+        agent.run(["ip", "link", "add", bridge, "type", "bridge"])
+        agent.run(["ip", "address", "add", "10.5.0.1/24", "dev", bridge])
+        agent.run(["ip", "link", "set", bridge, "up"])
+        yield agent
+        agent.run(["ip", "link", "delete", bridge])
 
 
 def nic(vm: VmId, index: int = 0, **changes: Any) -> Nic:
